@@ -1,0 +1,1 @@
+"""Sluice: a serverless AI gateway. Imports go down only; see docs/architecture.md."""

@@ -1,0 +1,57 @@
+"""Level 0: the only reader of the environment. Every field here is declared in template.yaml (a test holds that)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Configuration of one environment. Seconds and tokens as plain numbers; tables by name."""
+
+    accounts_table: str = "sluice-accounts"
+    ledger_table: str = "sluice-ledger"
+    catalog_table: str = "sluice-catalog"
+    vault_key_id: str = "alias/sluice-vault"
+    valkey_url: str = ""
+    """`valkey://host:port` or `valkeys://` with TLS; empty: no shared cache, marks stay in the process."""
+    region: str = "us-east-1"
+    default_max_tokens: int = 4096
+    """Output tokens held for when neither the request nor the model's price row says a cap."""
+    hold_seconds: int = 1200
+    """How long a hold lives: longer than the longest request (900 s), so that only a killed process leaves one."""
+    catalog_poll_seconds: float = 2.0
+    identity_ttl_seconds: float = 5.0
+    heartbeat_seconds: float = 15.0
+    connect_timeout_seconds: float = 5.0
+    read_timeout_seconds: float = 120.0
+    """The longest silence of a provider before the attempt counts as timed out."""
+    drain_seconds: float = 120.0
+    """How long the reader goes on for the usage event after the client has left."""
+    max_body_bytes: int = 10 * 1024 * 1024
+    log_level: str = "INFO"
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
+        """Reads `SLUICE_<FIELD>` for each field. Raises ValueError naming the variable that does not parse."""
+        source = os.environ if env is None else env
+        found: dict[str, object] = {}
+        for name, kind in cls.__annotations__.items():
+            variable = f"SLUICE_{name.upper()}"
+            if variable in source:
+                found[name] = _parse(variable, source[variable], kind)
+        if "region" not in found and "AWS_REGION" in source:
+            found["region"] = source["AWS_REGION"]
+        return cls(**found)  # type: ignore[arg-type]
+
+
+_KINDS = {"int": int, "float": float, "str": str}
+
+
+def _parse(variable: str, text: str, kind: str) -> object:
+    try:
+        return _KINDS[kind](text)
+    except ValueError:
+        raise ValueError(f"{variable}={text!r} is not a valid {kind}") from None

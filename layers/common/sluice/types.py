@@ -1,0 +1,375 @@
+"""Level 0: the data every room of the house speaks in. No behaviour beyond its own shape, no I/O.
+
+Money is `Nano`: an integer number of nano-dollars (1 USD = 10**9). Times are integer epoch seconds unless a name says
+otherwise. The canonical chat request is OpenAI's chat.completions body; the canonical answer is a sequence of `Event`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Literal
+
+Nano = int
+NANO_PER_USD = 10**9
+
+Role = Literal["user", "admin"]
+ChannelState = Literal["enabled", "disabled"]
+UsageSource = Literal["provider", "counted", "none"]
+EndReason = Literal["done", "client_gone", "upstream_cut", "upstream_error", "quota", "timeout", "failed"]
+EntryKind = Literal["credit", "hold", "extend", "settle", "release", "sweep"]
+
+
+class Secret:
+    """A string that never prints itself: `str()` and `repr()` give `sk-…abcd`. Read it with `.reveal()`."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __repr__(self) -> str:
+        if len(self._value) < 12:
+            return "…" if self._value else ""
+        return f"{self._value[:3]}…{self._value[-4:]}"
+
+    __str__ = __repr__
+
+
+# --- who -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """An account. `id` is also its tenant and the name of its wallet."""
+
+    id: str
+    username: str
+    group: str = "default"
+    role: Role = "user"
+    state: Literal["active", "suspended"] = "active"
+    created: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A client key as stored: the SHA-256 of the key (hex) and a masked form, never the key itself.
+
+    `models` empty means every model; `expires` 0 means never.
+    """
+
+    id: str
+    user_id: str
+    sha256: str
+    masked: str
+    name: str = ""
+    models: frozenset[str] = frozenset()
+    expires: int = 0
+    state: Literal["active", "revoked"] = "active"
+    created: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who is asking: what `identity.identify` makes of a bearer token."""
+
+    user_id: str
+    key_id: str
+    username: str
+    group: str
+    role: Role
+    models: frozenset[str] = frozenset()
+
+    def may_use(self, model: str) -> bool:
+        return not self.models or model in self.models
+
+
+# --- where to --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A way to a provider. Smaller `priority` is tried first; `weight` 0 means drained.
+
+    `type` names the adapter file; `retry` is how often the same channel is asked again after its first try;
+    `groups` empty means every group; `mapping` turns the client's model name into the provider's.
+    """
+
+    id: str
+    type: str
+    name: str
+    models: tuple[str, ...]
+    priority: int = 0
+    weight: int = 1
+    state: ChannelState = "enabled"
+    retry: int = 0
+    secret: Secret = Secret("")
+    endpoint: str = ""
+    proxy: str = ""
+    groups: tuple[str, ...] = ()
+    mapping: Mapping[str, str] = field(default_factory=dict)
+
+    def serves(self, model: str, group: str) -> bool:
+        return (
+            self.state == "enabled"
+            and self.weight > 0
+            and model in self.models
+            and (not self.groups or group in self.groups)
+        )
+
+    def upstream_model(self, model: str) -> str:
+        return self.mapping.get(model, model)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """USD per million tokens as decimals, valid from `valid_from`. `version` names this row in every receipt.
+
+    `max_output` is the model's own cap on output tokens, 0 where unknown.
+    """
+
+    model: str
+    input: Decimal
+    output: Decimal
+    version: str = ""
+    valid_from: int = 0
+    max_output: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """One published version of everything routing needs: read whole, never half-changed."""
+
+    version: int
+    channels: tuple[Channel, ...]
+    prices: Mapping[str, Price]
+
+    def serving(self, model: str, group: str) -> tuple[Channel, ...]:
+        return tuple(c for c in self.channels if c.serves(model, group))
+
+    def models(self, group: str) -> tuple[str, ...]:
+        return tuple(sorted({m for c in self.channels for m in c.models if c.serves(m, group)}))
+
+
+# --- the request and its answer --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A chat request in canonical form.
+
+    `body` is an OpenAI chat.completions body with every unknown field kept. `dialect` names the client's format and `raw`
+    is the client's own body in it: an adapter whose wire is that dialect sends `raw` on untranslated.
+    """
+
+    model: str
+    body: Mapping[str, Any]
+    stream: bool = False
+    include_usage: bool = False
+    max_tokens: int | None = None
+    n: int = 1
+    dialect: str = "openai"
+    raw: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one answer. `cached` is part of `input`, `reasoning` is part of `output` (OpenAI's accounting)."""
+
+    input: int = 0
+    output: int = 0
+    cached: int = 0
+    reasoning: int = 0
+    source: UsageSource = "provider"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The provider answered: nothing a client would miss yet."""
+
+    id: str = ""
+    model: str = ""
+    created: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    text: str
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    text: str
+    signature: str = ""
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A delta of one tool call: `id` and `name` come once (or again, empty); `arguments` is a piece of JSON text."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    reason: str
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """Content that has no canonical event (audio, annotations): it commits the answer and is passed through."""
+
+    data: Mapping[str, Any]
+    choice: int = 0
+
+
+Event = Start | Text | Reasoning | ToolCall | Usage | Finish | Raw
+CONTENT = (Text, Reasoning, ToolCall, Finish, Raw)
+"""Events that commit an answer to its channel. A provider's error is raised as `ProviderError`, not yielded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One server-sent event: `event` is its type ("" for the default), `data` the joined data lines."""
+
+    data: str
+    event: str = ""
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """What an adapter wants sent. `headers` hold the secret: never log them."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+    method: str = "POST"
+    proxy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of one channel, for the operator: `kind` is "ok" or a `ProviderError.kind`."""
+
+    channel_id: str
+    kind: str
+    status: int = 0
+    message: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.channel_id}={self.kind}" + (f"/{self.status}" if self.status else "")
+
+
+# --- money -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """An open reservation on a wallet. `request_id` names it; `expires` is when a sweep may drop it."""
+
+    wallet_id: str
+    request_id: str
+    amount: Nano
+    expires: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Why a charge is what it is: carried by the settle's journal entry. No prompt, answer or key."""
+
+    model: str
+    channel_id: str
+    key_id: str
+    usage: Usage
+    end_reason: EndReason
+    price_version: str
+    attempts: tuple[str, ...] = ()
+    duration_ms: int = 0
+    ttft_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One change of a wallet. Sum of `delta` is the balance; sum of `held` is what is held.
+
+    `seq` is the wallet's sequence number of the write that made it, `part` tells entries of one write apart.
+    `loss` is what the provider counted and the wallet could not cover: the operator's, never a debt.
+    """
+
+    wallet_id: str
+    seq: int
+    part: int
+    kind: EntryKind
+    request_id: str
+    delta: Nano
+    held: Nano
+    at: int
+    loss: Nano = 0
+    receipt: Receipt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wallet:
+    """`available` is `balance` less the open holds. Never negative, either of them."""
+
+    id: str
+    balance: Nano
+    available: Nano
+    seq: int
+    holds: Mapping[str, Hold] = field(default_factory=dict)
+
+    @property
+    def held(self) -> Nano:
+        return sum(h.amount for h in self.holds.values())
+
+
+@dataclass(frozen=True, slots=True)
+class DayUsage:
+    """What one wallet spent on one model on one UTC day (`day` is YYYY-MM-DD)."""
+
+    wallet_id: str
+    day: str
+    model: str
+    requests: int
+    input: int
+    output: int
+    cost: Nano
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The daily proof of one wallet. `behind` counts writes whose entries the stream has not delivered yet."""
+
+    wallet_id: str
+    seq: int
+    balance: Nano
+    held: Nano
+    entries_balance: Nano
+    entries_held: Nano
+    behind: int = 0
+    missing: tuple[int, ...] = ()
+
+    @property
+    def holds_true(self) -> bool:
+        return not self.missing and self.balance == self.entries_balance and self.held == self.entries_held
