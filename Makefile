@@ -1,0 +1,90 @@
+# One command per task, for people, pre-commit and CI alike. Needs make and Python 3.11+; everything else it fetches
+# itself from the locked lists. Written for GNU make 3.81, which is what macOS ships.
+
+PORT ?= 8094
+STATE ?= .local
+PYTEST ?= -n 2
+ENV ?= dev
+export PORT STATE
+export TIKTOKEN_CACHE_DIR = $(CURDIR)/layers/common/sluice/encodings
+export PYTHONPATH = $(CURDIR)/layers/common
+
+# A version manager's shim may exist and still not run, so each candidate has to answer.
+PYTHON ?= $(shell for candidate in python3.13 python3.12 python3.11 python3; do \
+	if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo $$candidate; break; fi; done)
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint fmt bench encodings build validate lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: .venv/.stamp .venv/ministack/.stamp encodings ## The whole gateway here: PORT=8094 STATE=.local; Ctrl-C ends it
+	@exec $(BIN)/python -m infra.local.stack
+
+test: .venv/.stamp .venv/ministack/.stamp encodings ## Every test; PYTEST="-k words" to choose
+	@$(BIN)/python -m pytest $(PYTEST)
+
+lint: .venv/.stamp ## Style, format, types, import direction
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+fmt: .venv/.stamp ## Format and fix what can be fixed
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+bench: .venv/.stamp .venv/ministack/.stamp .venv/bench/.stamp encodings ## Sluice beside LiteLLM and the bare upstream, one table
+	@$(BIN)/python -m benchmarks.relay_bench
+
+encodings: .venv/.stamp ## The tokenizer's tables, checked by their hash
+	@if [ -f layers/common/fetch_encodings.py ]; then $(BIN)/python layers/common/fetch_encodings.py; fi
+
+build: .venv/.stamp .venv/sam/.stamp encodings ## Functions and layer as they are deployed, without Docker
+	@SAM_CLI_TELEMETRY=0 .venv/sam/bin/sam build
+
+validate: .venv/.stamp .venv/sam/.stamp ## The templates, by SAM and by cfn-lint
+	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 .venv/sam/bin/sam validate --lint
+	@$(BIN)/cfn-lint infra/*.yaml
+
+# The index that answered does not belong in the lists: they are the same everywhere.
+LOCK = uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+lock: ## Lock the requirements again (needs uv); LOCK_ARGS="--upgrade" for newer ones
+	@$(LOCK) $(LOCK_ARGS) -o layers/common/requirements.txt layers/common/requirements.in
+	@for name in dev ministack sam bench; do $(LOCK) $(LOCK_ARGS) -o requirements/$$name.txt requirements/$$name.in || exit 1; done
+
+clean: ## Everything these targets made, except the state of `make run`
+	rm -rf .venv .aws-sam build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# $(call venv,<folder>,<locked list>): a virtual environment of exactly that list; with uv where there is one.
+define venv
+@set -e; python='$(PYTHON)'; \
+if [ -z "$$python" ]; then \
+	echo 'sluice: no Python 3.11 or newer found (tried python3.13, python3.12, python3.11, python3); install one, or name it: make PYTHON=/path/to/python3' >&2; exit 1; \
+fi; \
+echo "making $(1) from $(2)"; \
+if command -v uv >/dev/null 2>&1; then \
+	[ -x $(1)/bin/python ] || uv venv --quiet --allow-existing --python "$$python" $(1); \
+	uv pip sync --quiet --python $(1)/bin/python --require-hashes $(2); \
+else \
+	$(1)/bin/python -m pip --version >/dev/null 2>&1 || "$$python" -m venv $(1); \
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(2); \
+fi; \
+touch $(1)/.stamp
+endef
+
+.venv/.stamp: requirements/dev.txt
+	$(call venv,.venv,requirements/dev.txt)
+
+.venv/ministack/.stamp: requirements/ministack.txt | .venv/.stamp
+	$(call venv,.venv/ministack,requirements/ministack.txt)
+
+.venv/bench/.stamp: requirements/bench.txt | .venv/.stamp
+	$(call venv,.venv/bench,requirements/bench.txt)
+
+.venv/sam/.stamp: requirements/sam.txt | .venv/.stamp
+	$(call venv,.venv/sam,requirements/sam.txt)
