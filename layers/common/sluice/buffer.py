@@ -2,55 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
-from sluice import prices, tokens
-from sluice.types import Event, Finish, Nano, Price, Raw, Reasoning, Start, Text, ToolCall, Usage
+from sluice.types import (
+    Call,
+    Choice,
+    Completion,
+    Event,
+    Finish,
+    Nano,
+    Raw,
+    Reasoning,
+    Start,
+    Text,
+    ToolCall,
+    Usage,
+)
 
-
-@dataclass(slots=True)
-class Call:
-    """A tool call as far as it has come."""
-
-    id: str = ""
-    name: str = ""
-    arguments: str = ""
-
-
-@dataclass(slots=True)
-class Choice:
-    """One of the answer's `n` choices."""
-
-    texts: list[str] = field(default_factory=list)
-    reasonings: list[str] = field(default_factory=list)
-    signature: str = ""
-    calls: dict[int, Call] = field(default_factory=dict)
-    extras: list[Raw] = field(default_factory=list)
-    finish_reason: str | None = None
-
-    @property
-    def text(self) -> str:
-        return "".join(self.texts)
-
-    @property
-    def reasoning(self) -> str:
-        return "".join(self.reasonings)
-
-    @property
-    def tool_calls(self) -> list[Call]:
-        return [self.calls[index] for index in sorted(self.calls)]
+BYTES_PER_TOKEN = 3
+"""As `tokens.estimate` takes it: high rather than low."""
 
 
 class Buffer:
-    """Takes every event of one answer. Tokens are the provider's where it said, else an estimate that a recount makes exact.
+    """Takes every event of one answer.
 
-    `prompt_tokens` is the estimate of the request's input, used until the provider says.
+    Tokens are the provider's where it said, else a high estimate on top of the last exact recount. `prompt_tokens` is the
+    estimate of the request's input, used until the provider says.
     """
 
     def __init__(self, prompt_tokens: int = 0) -> None:
         self.prompt_tokens = prompt_tokens
-        self.choices: dict[int, Choice] = {}
         self.start = Start()
+        self.choices: dict[int, Choice] = {}
         self._usage: Usage | None = None
         self._usage_is_last = False
         self._uncounted = 0
@@ -59,10 +42,10 @@ class Buffer:
     def add(self, event: Event) -> None:
         match event:
             case Text(text, choice):
-                self._choice(choice).texts.append(text)
+                self._choice(choice).text += text
                 self._received(text)
             case Reasoning(text, signature, choice):
-                self._choice(choice).reasonings.append(text)
+                self._choice(choice).reasoning += text
                 self._choice(choice).signature += signature
                 self._received(text)
             case ToolCall():
@@ -91,48 +74,46 @@ class Buffer:
 
     @property
     def usage(self) -> Usage | None:
-        """What the provider said it counted, once it covers everything received; None until then."""
+        """What the provider said it counted, once that covers everything received; None until then."""
         return self._usage if self._usage_is_last else None
 
     @property
     def output_tokens(self) -> int:
-        """Output so far: the provider's count, else a high estimate on top of the last exact recount."""
-        if self.usage:
-            return self.usage.output
-        return self._counted + -(-self._uncounted // tokens.BYTES_PER_TOKEN)
+        """Output so far: the provider's count, else a high estimate."""
+        if self._usage and self._usage_is_last:
+            return self._usage.output
+        return self._counted + -(-self._uncounted // BYTES_PER_TOKEN)
 
-    def cost(self, price: Price) -> Nano:
-        """What the answer has cost so far, high rather than low until the provider says."""
-        return prices.cost(self.usage or Usage(input=self.prompt_tokens, output=self.output_tokens), price)
+    def cost(self, price: Callable[[Usage], Nano]) -> Nano:
+        """What the answer has cost so far, high rather than low until the provider says; `price` prices a usage."""
+        return price(self.usage or Usage(self.prompt_tokens, self.output_tokens, source="counted"))
 
-    def recount(self, model: str) -> int:
-        """Counts the output received with the model's tokenizer (slow the first time) and keeps that as the new base."""
-        self._counted = sum(tokens.count(text, model) for text in self._outputs())
+    def recount(self, count: Callable[[str], int]) -> int:
+        """Counts all output received with a tokenizer and takes that as the new base of the estimate."""
+        self._counted = sum(count(text) for choice in self.choices.values() for text in _outputs(choice))
         self._uncounted = 0
         return self._counted
 
-    def counted(self, prompt_tokens: int, model: str) -> Usage:
-        """Usage by our own tokenizer: for an answer whose provider never said."""
-        return Usage(input=prompt_tokens, output=self.recount(model), source="counted")
-
-    def _outputs(self) -> list[str]:
-        return [
-            text
-            for choice in self.choices.values()
-            for text in (choice.text, choice.reasoning, *(call.name + call.arguments for call in choice.tool_calls))
-            if text
-        ]
+    def completion(self, usage: Usage) -> Completion:
+        return Completion(self.start, self.choices, usage)
 
     def _received(self, text: str) -> None:
-        self._uncounted += len(text.encode("utf-8", "replace"))
         if text:
+            self._uncounted += len(text.encode("utf-8", "replace"))
             self._usage_is_last = False
 
     def _choice(self, index: int) -> Choice:
-        return self.choices.setdefault(index, Choice())
+        if index not in self.choices:
+            self.choices[index] = Choice()
+        return self.choices[index]
 
     def _call(self, delta: ToolCall) -> None:
         call = self._choice(delta.choice).calls.setdefault(delta.index, Call())
         call.id = call.id or delta.id
         call.name = call.name or delta.name
         call.arguments += delta.arguments
+
+
+def _outputs(choice: Choice) -> list[str]:
+    calls = [call.name + call.arguments for call in choice.tool_calls]
+    return [text for text in (choice.text, choice.reasoning, *calls) if text]

@@ -31,7 +31,8 @@ class SSEDecoder:
         self._data: list[bytes] = []
         self._event = b""
         self._id = b""
-        self._size = 0
+        self._tail_size = 0
+        self._data_size = 0
         self._after_cr = False
         self._opening = True
 
@@ -43,13 +44,16 @@ class SSEDecoder:
                 chunk = chunk[1:]
         *lines, rest = _LINE_END.split(chunk)
         if lines:
-            lines[0] = b"".join(self._tail) + lines[0]
-            self._tail.clear()
+            lines[0] = b"".join((*self._tail, lines[0]))
+            self._tail, self._tail_size = [], 0
             self._after_cr = chunk.endswith(b"\r")
         if rest:
             self._tail.append(rest)
-        self._grow(len(chunk), fresh=bool(lines))
-        return [frame for line in lines if (frame := self._line(line))]
+            self._tail_size += len(rest)
+        frames = [frame for line in lines if (frame := self._line(line))]
+        if self._tail_size + self._data_size > self._max:
+            raise EventTooLarge(f"one event is larger than {self._max} bytes")
+        return frames
 
     def finish(self) -> list[Frame]:
         """The event that the end of input leaves open, if any."""
@@ -57,11 +61,6 @@ class SSEDecoder:
         self._tail.clear()
         frames = [self._line(line)] if line else []
         return [frame for frame in (*frames, self._dispatch()) if frame]
-
-    def _grow(self, size: int, *, fresh: bool) -> None:
-        self._size = size if fresh and not self._data else self._size + size
-        if self._size > self._max and (sum(map(len, self._tail)) + sum(map(len, self._data))) > self._max:
-            raise EventTooLarge(f"one event is larger than {self._max} bytes")
 
     def _line(self, line: bytes) -> Frame | None:
         if self._opening:
@@ -74,6 +73,7 @@ class SSEDecoder:
             value = value[1:]
         if name == b"data":
             self._data.append(value)
+            self._data_size += len(value)
         elif name == b"event":
             self._event = value
         elif name == b"id":
@@ -82,7 +82,7 @@ class SSEDecoder:
 
     def _dispatch(self) -> Frame | None:
         data, event = self._data, self._event
-        self._data, self._event = [], b""
+        self._data, self._data_size, self._event = [], 0, b""
         if not data:
             return None
         return Frame(_text(b"\n".join(data)), _text(event), _text(self._id))

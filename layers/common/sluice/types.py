@@ -248,6 +248,40 @@ CONTENT = (Text, Reasoning, ToolCall, Finish, Raw)
 """Events that commit an answer to its channel. A provider's error is raised as `ProviderError`, not yielded."""
 
 
+@dataclass(slots=True)
+class Call:
+    """A tool call as far as it has come."""
+
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(slots=True)
+class Choice:
+    """One of an answer's `n` choices as far as it has come. `calls` is by the provider's index."""
+
+    text: str = ""
+    reasoning: str = ""
+    signature: str = ""
+    calls: dict[int, Call] = field(default_factory=dict)
+    extras: list[Raw] = field(default_factory=list)
+    finish_reason: str | None = None
+
+    @property
+    def tool_calls(self) -> list[Call]:
+        return [self.calls[index] for index in sorted(self.calls)]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A whole answer in canonical form: what a buffer holds at the end."""
+
+    start: Start
+    choices: Mapping[int, Choice]
+    usage: Usage
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One server-sent event: `event` is its type ("" for the default), `data` the joined data lines."""

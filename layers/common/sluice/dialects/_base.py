@@ -1,0 +1,60 @@
+"""What a client format's file has to offer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from sluice.errors import SluiceError
+from sluice.types import ChatRequest, Completion, Event, Frame, Usage
+
+
+class Encoder(Protocol):
+    """One answer on its way to one client: made fresh for each attempt, holds its state, does no I/O."""
+
+    def relay(self, frame: Frame) -> Iterable[Frame]:
+        """A provider's frame in this very dialect, passed on with as little changed as the client's request allows."""
+        ...
+
+    def encode(self, event: Event) -> Iterable[Frame]:
+        """A canonical event as frames of this dialect."""
+        ...
+
+    def end(self, usage: Usage | None) -> Iterable[Frame]:
+        """What closes a stream that ended well, terminator included. `usage` is what was charged."""
+        ...
+
+    def whole(self, frame: Frame) -> bytes:
+        """A provider's whole body in this very dialect."""
+        ...
+
+    def completion(self, completion: Completion) -> bytes:
+        """A whole answer as a body of this dialect."""
+        ...
+
+
+class Dialect(Protocol):
+    """A file's `DIALECT`."""
+
+    @property
+    def name(self) -> str: ...
+
+    def parse(self, body: bytes) -> ChatRequest:
+        """A client's body as the canonical request. Raises BadRequest naming the field."""
+        ...
+
+    def encoder(self, chat: ChatRequest, request_id: str, created: int, alias: str) -> Encoder:
+        """`alias` is the client's name for a model the channel maps to another, else empty."""
+        ...
+
+    def error(self, error: SluiceError, request_id: str) -> bytes:
+        """The body of an answer that is an error."""
+        ...
+
+    def error_frame(self, error: SluiceError, request_id: str) -> Frame:
+        """The event that ends a stream which broke after it began."""
+        ...
+
+    def models(self, names: Sequence[str]) -> bytes: ...
+
+    def model(self, name: str) -> bytes: ...

@@ -1,0 +1,246 @@
+"""OpenAI chat.completions as clients speak it. Wire: openai-python 3.52 `types/chat/*`, `_streaming.py`, `_exceptions.py`.
+
+Its body is the canonical request, so that parsing is checking. What is checked is what the gateway itself acts on or what no
+provider could mean otherwise; every other field is the provider's to judge and goes through untouched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from sluice.errors import BadRequest, SluiceError
+from sluice.types import (
+    ChatRequest,
+    Completion,
+    Choice,
+    Event,
+    Finish,
+    Frame,
+    Raw,
+    Reasoning,
+    Start,
+    Text,
+    ToolCall,
+    Usage,
+)
+
+_MAX_CHOICES = 128
+_ROLES = frozenset({"developer", "system", "user", "assistant", "tool", "function"})
+_DONE = Frame("[DONE]")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIDialect:
+    name: str = "openai"
+
+    def parse(self, body: bytes) -> ChatRequest:
+        fields = _object(body)
+        model = fields.get("model")
+        if not isinstance(model, str) or not model:
+            raise BadRequest("`model` must name a model.", param="model")
+        _check_messages(fields.get("messages"))
+        stream = _boolean(fields, "stream")
+        options = fields.get("stream_options")
+        if options is not None and not isinstance(options, Mapping):
+            raise BadRequest("`stream_options` must be an object.", param="stream_options")
+        if options is not None and not stream:
+            raise BadRequest("`stream_options` is only allowed when `stream` is true.", param="stream_options")
+        cap = _integer(fields, "max_completion_tokens", 1) or _integer(fields, "max_tokens", 1)
+        return ChatRequest(
+            model=model,
+            body=fields,
+            stream=stream,
+            include_usage=bool(options and options.get("include_usage")),
+            max_tokens=cap,
+            n=_integer(fields, "n", 1, _MAX_CHOICES) or 1,
+            dialect=self.name,
+            raw=fields,
+        )
+
+    def encoder(self, chat: ChatRequest, request_id: str, created: int, alias: str) -> OpenAIEncoder:
+        return OpenAIEncoder(chat, f"chatcmpl-{request_id}", created, alias)
+
+    def error(self, error: SluiceError, request_id: str) -> bytes:
+        return orjson.dumps(_error(error, request_id))
+
+    def error_frame(self, error: SluiceError, request_id: str) -> Frame:
+        return Frame(orjson.dumps(_error(error, request_id)).decode())
+
+    def models(self, names: Sequence[str]) -> bytes:
+        return orjson.dumps({"object": "list", "data": [_model(name) for name in names]})
+
+    def model(self, name: str) -> bytes:
+        return orjson.dumps(_model(name))
+
+
+class OpenAIEncoder:
+    """Chunks or a completion for one client. Usage is held back until the end and shown only to who asked for it."""
+
+    def __init__(self, chat: ChatRequest, answer_id: str, created: int, alias: str) -> None:
+        self._chat = chat
+        self._alias = alias
+        self._seen = False
+        self._head: dict[str, Any] = {
+            "id": answer_id,
+            "object": "chat.completion.chunk",
+            "created": created,
+            "model": chat.model,
+        }
+        self._usage: Any = None
+        self._opened: set[int] = set()
+
+    def relay(self, frame: Frame) -> Iterable[Frame]:
+        if frame.data.startswith("[DONE]"):
+            return ()
+        if self._seen and not self._alias and '"usage"' not in frame.data:
+            return (frame,)
+        return self._restated(orjson.loads(frame.data))
+
+    def encode(self, event: Event) -> Iterable[Frame]:
+        match event:
+            case Start():
+                return ()
+            case Usage():
+                self._usage = _usage(event)
+                return ()
+            case Finish(reason, choice):
+                return (self._chunk(choice, {}, reason),)
+            case _:
+                return (self._chunk(event.choice, _delta(event)),)
+
+    def end(self, usage: Usage | None) -> Iterable[Frame]:
+        if not self._chat.include_usage:
+            return (_DONE,)
+        told = self._usage or (_usage(usage) if usage else None)
+        return (_frame({**self._head, "choices": [], "usage": told}), _DONE)
+
+    def whole(self, frame: Frame) -> bytes:
+        if not self._alias:
+            return frame.data.encode()
+        return orjson.dumps({**orjson.loads(frame.data), "model": self._alias})
+
+    def completion(self, completion: Completion) -> bytes:
+        head = {**self._head, "object": "chat.completion"}
+        choices = [_choice(index, choice) for index, choice in sorted(completion.choices.items())]
+        return orjson.dumps({**head, "choices": choices, "usage": _usage(completion.usage)})
+
+    def _restated(self, chunk: dict[str, Any]) -> Iterable[Frame]:
+        """A chunk with the client's own name for a mapped model, and with its usage kept for the end."""
+        self._seen = True
+        if self._alias:
+            chunk["model"] = self._alias
+        self._head.update({name: chunk[name] for name in (*self._head, "system_fingerprint") if chunk.get(name)})
+        if chunk.get("usage"):
+            self._usage, chunk["usage"] = chunk["usage"], None
+            if not chunk.get("choices"):
+                return ()
+        if not self._chat.include_usage:
+            chunk.pop("usage", None)
+        return (_frame(chunk),)
+
+    def _chunk(self, index: int, delta: dict[str, Any], reason: str | None = None) -> Frame:
+        if index not in self._opened:
+            self._opened.add(index)
+            delta = {"role": "assistant", **delta}
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
+        usage = {"usage": None} if self._chat.include_usage else {}
+        return _frame({**self._head, "choices": [choice], **usage})
+
+
+DIALECT = OpenAIDialect()
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"The body is not valid JSON: {error}.", code="invalid_json") from None
+    if not isinstance(fields, dict):
+        raise BadRequest("The body must be a JSON object.", code="invalid_json")
+    return fields
+
+
+def _check_messages(messages: Any) -> None:
+    if not isinstance(messages, list) or not messages:
+        raise BadRequest("`messages` must be a list of at least one message.", param="messages")
+    for position, message in enumerate(messages):
+        where = f"messages[{position}]"
+        if not isinstance(message, Mapping):
+            raise BadRequest(f"`{where}` must be an object.", param=where)
+        if message.get("role") not in _ROLES:
+            raise BadRequest(f"`{where}.role` must be one of {', '.join(sorted(_ROLES))}.", param=f"{where}.role")
+        content = message.get("content")
+        if content is not None and not isinstance(content, str | list):
+            raise BadRequest(f"`{where}.content` must be a string or a list of parts.", param=f"{where}.content")
+
+
+def _boolean(fields: Mapping[str, Any], name: str) -> bool:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise BadRequest(f"`{name}` must be true or false.", param=name)
+    return bool(value)
+
+
+def _integer(fields: Mapping[str, Any], name: str, least: int, most: int | None = None) -> int | None:
+    value = fields.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
+        limits = f"of at least {least}" if most is None else f"between {least} and {most}"
+        raise BadRequest(f"`{name}` must be a whole number {limits}.", param=name)
+    return value
+
+
+def _delta(event: Text | Reasoning | ToolCall | Raw) -> dict[str, Any]:
+    match event:
+        case Text(text):
+            return {"content": text}
+        case Reasoning(text):
+            return {"reasoning_content": text}
+        case ToolCall(index, call_id, name, arguments):
+            function = {"arguments": arguments, **({"name": name} if name else {})}
+            identity = {"id": call_id, "type": "function"} if call_id else {}
+            return {"tool_calls": [{"index": index, **identity, "function": function}]}
+        case Raw(data):
+            return dict(data)
+
+
+def _choice(index: int, choice: Choice) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": choice.text or None, "refusal": None}
+    if choice.reasoning:
+        message["reasoning_content"] = choice.reasoning
+    if choice.calls:
+        message["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in choice.tool_calls
+        ]
+    for extra in choice.extras:
+        message.update(extra.data)
+    return {"index": index, "message": message, "logprobs": None, "finish_reason": choice.finish_reason or "stop"}
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    return {
+        "prompt_tokens": usage.input,
+        "completion_tokens": usage.output,
+        "total_tokens": usage.input + usage.output,
+        "prompt_tokens_details": {"cached_tokens": usage.cached},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
+    }
+
+
+def _error(error: SluiceError, request_id: str) -> dict[str, Any]:
+    told = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
+    return {"error": {**told, "request_id": request_id}}
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "sluice"}
+
+
+def _frame(value: Mapping[str, Any]) -> Frame:
+    return Frame(orjson.dumps(value).decode())
