@@ -5,6 +5,8 @@ PORT ?= 8094
 STATE ?= .local
 PYTEST ?= -n 2
 ENV ?= dev
+RUNTIME ?= python3.13
+ARCHITECTURE ?= arm64
 export PORT STATE
 export TIKTOKEN_CACHE_DIR = $(CURDIR)/layers/common/sluice/encodings
 export PYTHONPATH = $(CURDIR)/layers/common
@@ -42,8 +44,9 @@ bench: .venv/.stamp .venv/ministack/.stamp .venv/bench/.stamp encodings ## Sluic
 encodings: .venv/.stamp ## The tokenizer's tables, checked by their hash
 	@if [ -f layers/common/fetch_encodings.py ]; then $(BIN)/python layers/common/fetch_encodings.py; fi
 
-build: .venv/.stamp .venv/sam/.stamp encodings ## Functions and layer as they are deployed, without Docker
-	@SAM_CLI_TELEMETRY=0 .venv/sam/bin/sam build
+build: .venv/.stamp .venv/sam/.stamp encodings ## Functions and layer as they are deployed, without Docker: RUNTIME=python3.13 ARCHITECTURE=arm64
+	@SAM_CLI_TELEMETRY=0 PYTHON='$(CURDIR)/$(BIN)/python' RUNTIME=$(RUNTIME) ARCHITECTURE=$(ARCHITECTURE) \
+	.venv/sam/bin/sam build --parameter-overrides Runtime=$(RUNTIME) Architecture=$(ARCHITECTURE)
 
 validate: .venv/.stamp .venv/sam/.stamp ## The templates, by SAM and by cfn-lint
 	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 .venv/sam/bin/sam validate --lint
