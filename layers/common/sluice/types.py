@@ -164,6 +164,24 @@ class Catalog:
         return tuple(sorted({m for c in self.channels for m in c.models if c.serves(m, group)}))
 
 
+@dataclass(frozen=True, slots=True)
+class SealedChannel:
+    """A channel at rest: `channel.secret` is empty, `sealed` is what the vault made of it (empty: there is none)."""
+
+    channel: Channel
+    sealed: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The catalog as stored. `prices` holds every row, past and coming; `data_key` is the vault's, wrapped by KMS."""
+
+    version: int = 0
+    channels: tuple[SealedChannel, ...] = ()
+    prices: tuple[Price, ...] = ()
+    data_key: bytes = b""
+
+
 # --- the request and its answer --------------------------------------------------------------------------------------
 
 
@@ -320,12 +338,16 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """An open reservation on a wallet. `request_id` names it; `expires` is when a sweep may drop it."""
+    """An open reservation on a wallet. `request_id` names it; `expires` is when a sweep may drop it.
+
+    `stale` names ended holds that the write of this one saw in the wallet: its settle tidies them away, unread.
+    """
 
     wallet_id: str
     request_id: str
     amount: Nano
     expires: int
+    stale: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,6 +371,7 @@ class Entry:
 
     `seq` is the wallet's sequence number of the write that made it, `part` tells entries of one write apart.
     `loss` is what the provider counted and the wallet could not cover: the operator's, never a debt.
+    `balance` and `available` are the wallet's right after the write.
     """
 
     wallet_id: str
@@ -361,6 +384,8 @@ class Entry:
     at: int
     loss: Nano = 0
     receipt: Receipt | None = None
+    balance: Nano = 0
+    available: Nano = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,7 +418,12 @@ class DayUsage:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """The daily proof of one wallet. `behind` counts writes whose entries the stream has not delivered yet."""
+    """The daily proof of one wallet: the books at `seq`, the last write whose entries are there without a gap.
+
+    `balance` and `held` are what that write recorded of the wallet, `entries_*` the sums of all entries up to it.
+    `behind` counts later writes whose entries the stream has not delivered yet, `missing` names those it lost.
+    `drift` is what the wallet holds back now less the sum of its open holds: anything but 0 is wrong.
+    """
 
     wallet_id: str
     seq: int
@@ -403,7 +433,9 @@ class Proof:
     entries_held: Nano
     behind: int = 0
     missing: tuple[int, ...] = ()
+    drift: Nano = 0
 
     @property
     def holds_true(self) -> bool:
-        return not self.missing and self.balance == self.entries_balance and self.held == self.entries_held
+        sums_agree = self.balance == self.entries_balance and self.held == self.entries_held
+        return sums_agree and not self.missing and self.drift == 0

@@ -1,0 +1,372 @@
+"""Level 3: the catalog as routing sees it, and as an operator changes it.
+
+Readers hold a whole published version and exchange it for the next one; they never see half a change. A price takes
+effect by the clock, without anybody publishing anything at that moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from sluice.errors import BadRequest, Conflict, NotFound, Unavailable
+from sluice.types import Catalog, Channel, Price, SealedChannel, Secret, Snapshot
+from sluice.vault import NotOpened, Vault
+
+log = logging.getLogger(__name__)
+
+_ID = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+
+FRESH_SECONDS = 5.0
+"""A catalog that was checked longer ago is checked again before it is used: a change is seen within this time."""
+
+
+class CatalogRows(Protocol):
+    """What this story asks of the catalog store; `stores.catalog.CatalogStore` says what each raises."""
+
+    def version(self) -> int: ...
+    def load(self) -> Snapshot: ...
+    def rows(self) -> Snapshot: ...
+    def publish(self, old: Snapshot, new: Snapshot) -> Snapshot: ...
+
+
+# --- as routing sees it ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    catalog: Catalog
+    prices: tuple[Price, ...]
+    until: float
+    """When a coming price takes effect and `catalog.prices` must be chosen anew."""
+
+
+class LiveCatalog:
+    """The published catalog, kept up to date. Belongs to one event loop; times are in seconds."""
+
+    def __init__(
+        self,
+        store: CatalogRows,
+        vault: Vault,
+        clock: Callable[[], float],
+        poll_seconds: float,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._store = store
+        self._vault = vault
+        self._clock = clock
+        self._poll_seconds = poll_seconds
+        self._sleep = sleep
+        self._held: _Held | None = None
+        self._checked = float("-inf")
+        self._tried = float("-inf")
+        self._flight: asyncio.Task[None] | None = None
+
+    async def current(self) -> Catalog:
+        """The catalog to route by. At once while the last check is fresh; raises Unavailable only when none is held."""
+        if self._held is None:
+            await self.poll()
+        elif self._is_due():
+            try:
+                await self.poll()
+            except Exception as error:
+                log.warning("going on with the catalog held", extra={"error": type(error).__name__})
+        return self._effective()
+
+    async def poll(self) -> None:
+        """One check of the version, and a reload where it changed. Parallel callers share one. Raises Unavailable."""
+        if self._flight is None:
+            self._flight = asyncio.create_task(self._refresh())
+            self._flight.add_done_callback(self._landed)
+        # Shielded: a caller that leaves must not take the load away from those who wait for it.
+        await asyncio.shield(self._flight)
+
+    async def run(self) -> None:
+        """Polls for as long as it is let run. Survives every error, because the catalog held is better than none."""
+        while True:
+            try:
+                await self.poll()
+            except Exception as error:
+                log.warning("the catalog could not be checked", extra={"error": type(error).__name__})
+            await self._sleep(self._poll_seconds)
+
+    def _is_due(self) -> bool:
+        # The second half keeps a store that is down from being asked anew, and waited for, by every single request.
+        now = self._clock()
+        return now - self._checked >= FRESH_SECONDS and now - self._tried >= self._poll_seconds
+
+    async def _refresh(self) -> None:
+        started = self._tried = self._clock()
+        held = await asyncio.to_thread(self._fetch, self._held)
+        self._held = held
+        self._checked = started
+
+    def _fetch(self, held: _Held | None) -> _Held:
+        if held is not None and self._store.version() == held.catalog.version:
+            return held
+        snapshot = self._store.load()
+        channels = tuple(self._open(snapshot))
+        return _effective(Catalog(snapshot.version, channels, {}), snapshot.prices, self._clock())
+
+    def _open(self, snapshot: Snapshot) -> Iterable[Channel]:
+        for one in snapshot.channels:
+            try:
+                yield _opened(self._vault, snapshot.data_key, one)
+            except NotOpened:
+                # One channel less is better than no catalog: its siblings go on serving.
+                log.error("a channel's secret does not open; it is left out", extra={"channel": one.channel.id})
+
+    def _effective(self) -> Catalog:
+        assert self._held is not None
+        now = self._clock()
+        if now >= self._held.until:
+            self._held = _effective(self._held.catalog, self._held.prices, now)
+        return self._held.catalog
+
+    def _landed(self, done: asyncio.Task[None]) -> None:
+        self._flight = None
+        if not done.cancelled():
+            done.exception()  # Read here, because every caller may have left by now.
+
+
+def _opened(vault: Vault, data_key: bytes, one: SealedChannel) -> Channel:
+    if not one.sealed:
+        return one.channel
+    return replace(one.channel, secret=vault.open(data_key, one.sealed, _place(one.channel.id)))
+
+
+def _place(channel_id: str) -> str:
+    return f"channel/{channel_id}"
+
+
+def _effective(catalog: Catalog, prices: tuple[Price, ...], now: float) -> _Held:
+    """For every model the latest price that is valid at `now`, and the time at which the next one will be."""
+    chosen: dict[str, Price] = {}
+    until = float("inf")
+    for price in sorted(prices, key=lambda price: price.valid_from):
+        if price.valid_from <= now:
+            chosen[price.model] = price
+        else:
+            until = min(until, price.valid_from)
+    return _Held(replace(catalog, prices=chosen), prices, until)
+
+
+# --- as an operator changes it ---------------------------------------------------------------------------------------
+
+
+class CatalogEditor:
+    """Changes to channels and prices. Each one is published at once, as one version more.
+
+    `known_types` gives the adapters that exist. Every method may raise Unavailable; what is not found raises NotFound,
+    what is not valid BadRequest naming the field.
+    """
+
+    def __init__(
+        self,
+        store: CatalogRows,
+        vault: Vault,
+        clock: Callable[[], float],
+        known_types: Callable[[], frozenset[str]],
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._store = store
+        self._vault = vault
+        self._clock = clock
+        self._known_types = known_types
+        self._random_bytes = random_bytes
+        self._wait = wait
+
+    async def channels(self) -> tuple[SealedChannel, ...]:
+        return (await asyncio.to_thread(self._store.rows)).channels
+
+    async def channel(self, channel_id: str) -> SealedChannel:
+        return _one(await asyncio.to_thread(self._store.rows), channel_id)
+
+    async def create_channel(self, channel: Channel) -> SealedChannel:
+        """Adds `channel`; an empty id is filled in. Raises Conflict when its id is taken."""
+        named = channel if channel.id else replace(channel, id=f"ch_{self._random_bytes(8).hex()}")
+
+        def change(old: Snapshot) -> Snapshot:
+            if any(one.channel.id == named.id for one in old.channels):
+                raise Conflict(f"There is a channel {named.id!r} already.", param="id")
+            return self._with_channel(old, SealedChannel(named), named.secret)
+
+        return _one(await self._edit(change), named.id)
+
+    async def change_channel(self, channel_id: str, changes: Mapping[str, Any]) -> SealedChannel:
+        """Sets the given fields of a channel. `secret` (a Secret) is replaced when given, removed when given empty."""
+        values = {name: value for name, value in changes.items() if name != "secret"}
+
+        def change(old: Snapshot) -> Snapshot:
+            found = _one(old, channel_id)
+            changed = replace(found, channel=replace(found.channel, **values))
+            return self._with_channel(old, changed, changes.get("secret"))
+
+        return _one(await self._edit(change), channel_id)
+
+    async def delete_channel(self, channel_id: str) -> None:
+        def change(old: Snapshot) -> Snapshot:
+            gone = _one(old, channel_id)
+            return replace(old, channels=tuple(one for one in old.channels if one is not gone))
+
+        await self._edit(change)
+
+    async def prices(self) -> tuple[Price, ...]:
+        """Every row, past and coming, by model and time."""
+        rows = await asyncio.to_thread(self._store.rows)
+        return tuple(sorted(rows.prices, key=lambda price: (price.model, price.valid_from)))
+
+    async def put_price(
+        self, model: str, given_input: Decimal, given_output: Decimal, max_output: int = 0, valid_from: int = 0
+    ) -> Price:
+        """Sets what `model` costs from `valid_from` (0: now) on, in USD per million tokens.
+
+        A price that has been in effect is never rewritten, because receipts name it; one still to come may be.
+        """
+        price = Price(model, given_input, given_output, "", valid_from, max_output)
+        _check_price(price)
+        placed: list[Price] = []
+
+        def change(old: Snapshot) -> Snapshot:
+            placed[:] = [self._placed(old, price)]
+            if placed[0] in old.prices:
+                return old
+            others = (row for row in old.prices if (row.model, row.valid_from) != (model, placed[0].valid_from))
+            return replace(old, prices=(*others, placed[0]))
+
+        await self._edit(change)
+        return placed[0]
+
+    # --- pieces ---
+
+    def _with_channel(self, old: Snapshot, one: SealedChannel, secret: Secret | None) -> Snapshot:
+        _check_channel(one.channel, self._known_types())
+        if secret is not None:
+            old, one = self._sealed(old, one, secret)
+        others = tuple(other for other in old.channels if other.channel.id != one.channel.id)
+        return replace(old, channels=tuple(sorted((*others, one), key=lambda each: each.channel.id)))
+
+    def _sealed(self, old: Snapshot, one: SealedChannel, secret: Secret) -> tuple[Snapshot, SealedChannel]:
+        bare = SealedChannel(replace(one.channel, secret=Secret("")))
+        if not secret:
+            return old, bare
+        _check_secret(secret)
+        keyed = old if old.data_key else replace(old, data_key=self._vault.new_data_key())
+        return keyed, replace(bare, sealed=self._vault.seal(keyed.data_key, secret, _place(one.channel.id)))
+
+    def _placed(self, old: Snapshot, price: Price) -> Price:
+        """The row as it will be stored: timed and named; or the one that is there, if it says the same."""
+        now = int(self._clock())
+        rows = {row.valid_from: row for row in old.prices if row.model == price.model}
+        past = [at for at in rows if at <= now]
+        there = rows.get(price.valid_from or max(past, default=0))
+        if there and replace(there, version="", valid_from=price.valid_from) == price:
+            return there
+        if price.valid_from and price.valid_from < now:
+            raise BadRequest("'valid_from' must not lie in the past (epoch seconds).", param="valid_from")
+        starts = price.valid_from or now
+        if starts <= now and starts in rows:
+            starts = now + 1
+        return replace(price, valid_from=starts, version=f"{price.model}@{starts}.{old.version + 1}")
+
+    async def _edit(self, change: Callable[[Snapshot], Snapshot]) -> Snapshot:
+        return await asyncio.to_thread(self._publish, change)
+
+    def _publish(self, change: Callable[[Snapshot], Snapshot]) -> Snapshot:
+        """Reads, changes and publishes, again from the start when another publication came between."""
+        for tries in range(10):
+            old = self._store.rows()
+            new = change(old)
+            if new == old:
+                return old
+            try:
+                return self._store.publish(old, new)
+            except Conflict:
+                self._wait(0.01 * 2**tries * (0.5 + self._random_bytes(1)[0] / 256))
+        raise Unavailable("The catalog is being changed by too many at once. Try again.", retry_after=1)
+
+
+def _one(snapshot: Snapshot, channel_id: str) -> SealedChannel:
+    for one in snapshot.channels:
+        if one.channel.id == channel_id:
+            return one
+    raise NotFound(f"There is no channel {channel_id!r}.")
+
+
+# --- what is valid ---------------------------------------------------------------------------------------------------
+
+
+def _check_channel(channel: Channel, known_types: frozenset[str]) -> None:
+    if channel.type not in known_types:
+        raise BadRequest(f"'type' must be one of: {', '.join(sorted(known_types))}.", param="type")
+    if not _ID.fullmatch(channel.id):
+        raise BadRequest("'id' takes 1 to 64 of a-z, 0-9 and _ . - and starts with one of the first two.", param="id")
+    _check_words("name", (channel.name,))
+    if not channel.models:
+        raise BadRequest("'models' must name at least one model.", param="models")
+    _check_words("models", channel.models)
+    _check_words("groups", channel.groups)
+    _check_words("mapping", (*channel.mapping.keys(), *channel.mapping.values()))
+    _check_range("priority", channel.priority, -1000, 1000)
+    _check_range("weight", channel.weight, 0, 1_000_000)
+    _check_range("retry", channel.retry, 0, 10)
+    _check_choice("state", channel.state, ("enabled", "disabled"))
+    _check_url("endpoint", channel.endpoint, ("http", "https"))
+    _check_url("proxy", channel.proxy, ("http", "https", "socks5"))
+
+
+def _check_words(field: str, words: Iterable[str]) -> None:
+    for word in words:
+        if not word.strip() or not word.isprintable() or len(word) > 200:
+            raise BadRequest(f"'{field}' takes printable texts of 1 to 200 characters.", param=field)
+
+
+def _check_range(field: str, value: object, lowest: int, highest: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+        raise BadRequest(f"'{field}' must be a whole number from {lowest} to {highest}.", param=field)
+
+
+def _check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise BadRequest(f"'{field}' must be one of: {', '.join(choices)}.", param=field)
+
+
+def _check_url(field: str, url: str, schemes: tuple[str, ...]) -> None:
+    """Empty is fine. User names and queries are refused because a URL is shown and logged, and they carry keys."""
+    if not url:
+        return
+    try:
+        parts = urlsplit(url)
+        is_good = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_good = False
+    if not is_good or not url.isprintable() or " " in url or len(url) > 500:
+        raise BadRequest(f"'{field}' must be a URL that starts with {' or '.join(schemes)}.", param=field)
+    if "@" in parts.netloc or "?" in url or "#" in url:
+        raise BadRequest(f"'{field}' must not carry a user name, password, query or fragment.", param=field)
+
+
+def _check_secret(secret: Secret) -> None:
+    text = secret.reveal()
+    if not text.isascii() or not text.isprintable() or text != text.strip() or len(text) > 8192:
+        raise BadRequest("'secret' takes up to 8192 printable ASCII characters without spaces around.", param="secret")
+
+
+def _check_price(price: Price) -> None:
+    _check_words("model", (price.model,))
+    for field, value in (("input", price.input), ("output", price.output)):
+        if not value.is_finite() or not 0 <= value <= 1_000_000 or value != round(value, 9):
+            raise BadRequest(
+                f"'{field}' must be USD per million tokens, from 0 to 1000000 with nine decimals at most.", param=field
+            )
+    _check_range("max_output", price.max_output, 0, 10_000_000)
+    _check_range("valid_from", price.valid_from, 0, 10**11)
