@@ -37,6 +37,7 @@ class SluiceError(Exception):
         self.message = message
         self.param = param
         self.retry_after = retry_after
+        self.attempts: tuple[Attempt, ...] = ()
         if code:
             self.code = code
 

@@ -7,7 +7,7 @@ kind "network" or "timeout"; an HTTP status is the adapter's to judge.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ class UpstreamResponse:
         self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
         self.whole = False
 
-    async def frames(self) -> AsyncIterator[Frame]:
+    async def frames(self) -> AsyncGenerator[Frame, None]:
         """The stream's frames, or one frame with the whole body. Its first byte tells which, not its content type:
         providers label either as the other (facts/providers.md section 1)."""
         chunks = self._chunks()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import import_module
 
 from sluice.adapters._base import Adapter, Provider
@@ -17,7 +17,7 @@ def available() -> frozenset[str]:
     return frozenset(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
-@lru_cache(maxsize=None)
+@cache
 def load(name: str) -> Provider:
     """The provider of a channel type, imported on first use. Raises LookupError on a type that does not exist."""
     if name not in available():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import import_module
 
 from sluice.dialects._base import Dialect, Encoder
@@ -16,7 +16,7 @@ def available() -> frozenset[str]:
     return frozenset(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
-@lru_cache(maxsize=None)
+@cache
 def load(name: str) -> Dialect:
     """A dialect, imported on first use. Raises LookupError on a name that does not exist."""
     if name not in available():

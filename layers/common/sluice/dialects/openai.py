@@ -15,8 +15,8 @@ import orjson
 from sluice.errors import BadRequest, SluiceError
 from sluice.types import (
     ChatRequest,
-    Completion,
     Choice,
+    Completion,
     Event,
     Finish,
     Frame,

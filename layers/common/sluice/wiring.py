@@ -1,0 +1,195 @@
+"""Level 4: builds clients, stores and stories once per environment. Nothing is built at import.
+
+Each door has one function here, and takes what it gives. Clients that cost time (KMS, Valkey) are made on first use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from sluice.cache import Marks
+from sluice.catalog import LiveCatalog
+from sluice.identity import Identities
+from sluice.ledger import Ledger
+from sluice.pipeline import Deps
+from sluice.settings import Settings
+from sluice.stores.accounts import Accounts
+from sluice.stores.catalog import CatalogStore
+from sluice.stores.entries import Entries
+from sluice.stores.wallets import Wallets
+from sluice.upstream import Upstream
+from sluice.vault import Vault
+
+if TYPE_CHECKING:
+    from sluice.errors import SluiceError
+
+log = logging.getLogger(__name__)
+
+_THREADS = 32
+"""Threads for the synchronous stores, and so the most DynamoDB calls under way at once in one environment."""
+
+
+class Clients:
+    """The AWS and Valkey clients of one environment, each made when first asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @cached_property
+    def _session(self) -> Any:
+        import botocore.session
+
+        return botocore.session.get_session()
+
+    @cached_property
+    def dynamodb(self) -> Any:
+        return self._aws("dynamodb")
+
+    def kms(self) -> Any:
+        return self._aws("kms")
+
+    def valkey(self) -> Any:
+        """A `valkey.asyncio` client, or None where no address is configured."""
+        if not self._settings.valkey_url:
+            return None
+        from valkey import asyncio as valkey
+
+        return valkey.from_url(self._settings.valkey_url, socket_timeout=0.5, socket_connect_timeout=0.5)
+
+    def _aws(self, service: str) -> Any:
+        from botocore.config import Config
+
+        # Requests are built by our own stores, so that validating each of them against the model only costs time.
+        config = Config(
+            parameter_validation=False,
+            max_pool_connections=_THREADS,
+            connect_timeout=2,
+            read_timeout=5,
+            tcp_keepalive=True,
+            retries={"mode": "standard", "max_attempts": 3},
+        )
+        return self._session.create_client(service, region_name=self._settings.region, config=config)
+
+
+@dataclass(slots=True)
+class Relay:
+    """What the relay's door is given: the pipeline's things, and their life."""
+
+    deps: Deps
+    catalog: LiveCatalog
+    marks: Marks
+    _loops: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def start(self) -> None:
+        """Threads for the stores, and what keeps catalog and marks fresh off the way of a request."""
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "stores"))
+        seconds = self.deps.settings.catalog_poll_seconds
+        self._loops = [asyncio.create_task(self.catalog.run()), asyncio.create_task(self.marks.run(seconds))]
+
+    async def stop(self, patience: float = 25.0) -> None:
+        """Lets requests under way settle for `patience` seconds, then closes what was opened."""
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        if self.deps.running:
+            await asyncio.wait(self.deps.running, timeout=patience)
+        await self.deps.upstream.close()
+        with suppress(Exception):
+            await self.marks.close()
+
+    async def health(self) -> dict[str, str]:
+        """Each component and its state: "ok", "off" (not configured) or "down"."""
+        return {"relay": "ok", "dynamodb": await self._dynamodb(), "valkey": await self.marks.ping()}
+
+    async def _dynamodb(self) -> str:
+        try:
+            await self.catalog.poll()
+        except Exception as error:
+            log.warning("health: dynamodb", extra={"fields": {"error": type(error).__name__}})
+            return "down"
+        return "ok"
+
+
+def build_relay(settings: Settings | None = None) -> Relay:
+    settings = settings or Settings.from_env()
+    start_logging(settings)
+    find_encodings()
+    clients = Clients(settings)
+    rng = random.SystemRandom()
+    marks = Marks(clients.valkey, time.time)
+    catalog = build_live_catalog(settings, clients)
+    deps = Deps(
+        callers=build_identities(settings, clients),
+        catalog=catalog,
+        ledger=build_ledger(settings, clients),
+        upstream=Upstream(settings.connect_timeout_seconds, settings.read_timeout_seconds),
+        marks=marks,
+        settings=settings,
+        rng=rng,
+        clock=time.time,
+        sleep=asyncio.sleep,
+    )
+    return Relay(deps, catalog, marks)
+
+
+def build_identities(settings: Settings, clients: Clients) -> Identities:
+    accounts = Accounts(clients.dynamodb, settings.accounts_table)
+    return Identities(accounts, time.time, settings.identity_ttl_seconds)
+
+
+def build_live_catalog(settings: Settings, clients: Clients) -> LiveCatalog:
+    store = CatalogStore(clients.dynamodb, settings.catalog_table)
+    return LiveCatalog(store, Vault(clients.kms, settings.vault_key_id), time.time, settings.catalog_poll_seconds)
+
+
+def build_ledger(settings: Settings, clients: Clients) -> Ledger:
+    wallets = Wallets(clients.dynamodb, settings.ledger_table)
+    entries = Entries(clients.dynamodb, settings.ledger_table)
+    return Ledger(wallets, entries, time.time, settings.hold_seconds)
+
+
+def find_encodings() -> None:
+    """Points tiktoken at the tables in the layer: it reads the variable itself, on first use."""
+    os.environ.setdefault("TIKTOKEN_CACHE_DIR", str(files("sluice").joinpath("encodings")))
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, and the record's `fields`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode()
+
+
+def start_logging(settings: Settings) -> None:
+    """JSON lines of the package's own loggers to standard output."""
+    logger = logging.getLogger("sluice")
+    if not logger.handlers:
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(JsonLines())
+        logger.addHandler(handler)
+    logger.setLevel(settings.log_level)
+    logger.propagate = False
