@@ -68,34 +68,34 @@ class LiveCatalog:
         self._held: _Held | None = None
         self._checked = float("-inf")
         self._tried = float("-inf")
-        self._flight: asyncio.Task[None] | None = None
+        self._flight: asyncio.Task[_Held] | None = None
 
     async def current(self) -> Catalog:
         """The catalog to route by. At once while the last check is fresh; raises Unavailable only when none is held."""
         if self._held is None:
-            await self.poll()
+            self._held = await self.poll()
         elif self._is_due():
             try:
                 await self.poll()
-            except Exception as error:
-                log.warning("going on with the catalog held", extra={"error": type(error).__name__})
-        return self._effective()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the catalog held is better than none
+                log.warning("going on with the catalog held", extra={"fields": {"error": type(error).__name__}})
+        return self._effective(self._held)
 
-    async def poll(self) -> None:
+    async def poll(self) -> _Held:
         """One check of the version, and a reload where it changed. Parallel callers share one. Raises Unavailable."""
         if self._flight is None:
             self._flight = asyncio.create_task(self._refresh())
             self._flight.add_done_callback(self._landed)
         # Shielded: a caller that leaves must not take the load away from those who wait for it.
-        await asyncio.shield(self._flight)
+        return await asyncio.shield(self._flight)
 
     async def run(self) -> None:
         """Polls for as long as it is let run. Survives every error, because the catalog held is better than none."""
         while True:
             try:
                 await self.poll()
-            except Exception as error:
-                log.warning("the catalog could not be checked", extra={"error": type(error).__name__})
+            except Exception as error:  # noqa: BLE001 - one bad poll must not end the polling
+                log.warning("the catalog could not be checked", extra={"fields": {"error": type(error).__name__}})
             await self._sleep(self._poll_seconds)
 
     def _is_due(self) -> bool:
@@ -103,11 +103,11 @@ class LiveCatalog:
         now = self._clock()
         return now - self._checked >= FRESH_SECONDS and now - self._tried >= self._poll_seconds
 
-    async def _refresh(self) -> None:
+    async def _refresh(self) -> _Held:
         started = self._tried = self._clock()
-        held = await asyncio.to_thread(self._fetch, self._held)
-        self._held = held
+        self._held = await asyncio.to_thread(self._fetch, self._held)
         self._checked = started
+        return self._held
 
     def _fetch(self, held: _Held | None) -> _Held:
         if held is not None and self._store.version() == held.catalog.version:
@@ -122,16 +122,17 @@ class LiveCatalog:
                 yield _opened(self._vault, snapshot.data_key, one)
             except NotOpened:
                 # One channel less is better than no catalog: its siblings go on serving.
-                log.error("a channel's secret does not open; it is left out", extra={"channel": one.channel.id})
+                log.error(
+                    "a channel's secret does not open; it is left out", extra={"fields": {"channel": one.channel.id}}
+                )
 
-    def _effective(self) -> Catalog:
-        assert self._held is not None
+    def _effective(self, held: _Held) -> Catalog:
         now = self._clock()
-        if now >= self._held.until:
-            self._held = _effective(self._held.catalog, self._held.prices, now)
-        return self._held.catalog
+        if now >= held.until:
+            held = self._held = _effective(held.catalog, held.prices, now)
+        return held.catalog
 
-    def _landed(self, done: asyncio.Task[None]) -> None:
+    def _landed(self, done: asyncio.Task[_Held]) -> None:
         self._flight = None
         if not done.cancelled():
             done.exception()  # Read here, because every caller may have left by now.

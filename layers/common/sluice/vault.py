@@ -85,5 +85,5 @@ class Vault:
                 self._client = self._connect()
             return getattr(self._client, operation)(EncryptionContext=_CONTEXT, **arguments)
         except (BotoCoreError, ClientError) as error:
-            log.error("kms did not answer", extra={"operation": operation, "error": type(error).__name__})
+            log.error("kms did not answer", extra={"fields": {"operation": operation, "error": type(error).__name__}})
             raise Unavailable("The gateway's key service did not answer. Try again in a moment.") from error

@@ -34,10 +34,10 @@ def answers(table: str) -> Iterator[None]:
     except ClientError as error:
         if _code(error) == "ConditionalCheckFailedException":
             raise ConditionFailed from None
-        log.error("dynamodb refused", extra={"table": table, "code": _code(error)})
+        log.error("dynamodb refused", extra={"fields": {"table": table, "code": _code(error)}})
         raise _unavailable() from error
     except BotoCoreError as error:
-        log.error("dynamodb unreachable", extra={"table": table, "code": type(error).__name__})
+        log.error("dynamodb unreachable", extra={"fields": {"table": table, "code": type(error).__name__}})
         raise _unavailable() from error
 
 

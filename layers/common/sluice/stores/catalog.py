@@ -145,7 +145,7 @@ class CatalogStore:
                 for key in old["Items"]:
                     self._client.delete_item(TableName=self._table, Key=key)
         except Unavailable:
-            log.warning("old snapshots stay until the next publication", extra={"before": version})
+            log.warning("old snapshots stay until the next publication", extra={"fields": {"before": version}})
 
 
 def _part_sk(version: int, part: int) -> str:

@@ -1,0 +1,342 @@
+"""What the operator's API takes and gives, as the OpenAPI page shows it. Times are epoch seconds."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StrictInt, StrictStr
+
+from sluice.envelope import Amount
+from sluice.types import ApiKey, Channel, DayUsage, Entry, Price, Proof, SealedChannel, Secret, User
+
+Rate = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=9, description="USD per million tokens")]
+Words = list[StrictStr]
+
+
+class Given(BaseModel):
+    # A field nobody knows is a field somebody misspelt. Values are kept out of messages: one may be a secret.
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+# --- channels ---
+
+
+class ChannelChanges(Given):
+    """Every field may be left out, and then stays as it is."""
+
+    type: StrictStr = Field(default="", description="the adapter: which protocol the provider speaks")
+    name: StrictStr = ""
+    models: Words = Field(default=[], description="the models it serves, by the name clients use")
+    priority: StrictInt = Field(default=0, description="smaller is tried first")
+    weight: StrictInt = Field(default=1, description="share of the draw inside one priority; 0 drains the channel")
+    state: Literal["enabled", "disabled"] = "enabled"
+    retry: StrictInt = Field(default=0, description="how often it is asked again after its first try")
+    secret: SecretStr = Field(default=SecretStr(""), description="the provider's key: written, never read back")
+    endpoint: StrictStr = Field(default="", description="base URL; empty for the adapter's own")
+    proxy: StrictStr = Field(default="", description="http, https or socks5 URL; empty for none")
+    groups: Words = Field(default=[], description="user groups it serves; empty for every group")
+    mapping: dict[StrictStr, StrictStr] = Field(default={}, description="the client's model name -> the provider's")
+
+    def given(self) -> dict[str, Any]:
+        """The fields that were sent, as a Channel holds them."""
+        values = {name: getattr(self, name) for name in self.model_fields_set}
+        for name in ("models", "groups"):
+            if name in values:
+                values[name] = tuple(values[name])
+        if "secret" in values:
+            values["secret"] = Secret(self.secret.get_secret_value())
+        return values
+
+
+class NewChannel(ChannelChanges):
+    id: StrictStr = Field(default="", description="a name of your own for it; empty for a random one")
+    type: StrictStr
+    name: StrictStr
+    models: Words
+
+    def channel(self) -> Channel:
+        return Channel(**{"id": "", **self.given()})
+
+
+class ChannelShape(BaseModel):
+    id: str
+    type: str
+    name: str
+    models: list[str]
+    priority: int
+    weight: int
+    state: str
+    retry: int
+    has_secret: bool
+    endpoint: str
+    proxy: str
+    groups: list[str]
+    mapping: dict[str, str]
+
+    @classmethod
+    def of(cls, sealed: SealedChannel) -> ChannelShape:
+        one = sealed.channel
+        return cls(
+            id=one.id,
+            type=one.type,
+            name=one.name,
+            models=list(one.models),
+            priority=one.priority,
+            weight=one.weight,
+            state=one.state,
+            retry=one.retry,
+            has_secret=bool(sealed.sealed),
+            endpoint=one.endpoint,
+            proxy=one.proxy,
+            groups=list(one.groups),
+            mapping=dict(one.mapping),
+        )
+
+
+class Channels(BaseModel):
+    data: list[ChannelShape]
+
+
+# --- prices ---
+
+
+class NewPrice(Given):
+    input: Rate
+    output: Rate
+    max_output: StrictInt = Field(default=0, description="the model's own cap on output tokens; 0 where unknown")
+    valid_from: StrictInt = Field(default=0, description="when it takes effect; 0 for now")
+
+
+class PriceShape(BaseModel):
+    """`input` and `output` are decimal texts, USD per million tokens."""
+
+    model: str
+    input: str
+    output: str
+    max_output: int
+    valid_from: int
+    version: str
+
+    @classmethod
+    def of(cls, price: Price) -> PriceShape:
+        return cls(
+            model=price.model,
+            input=format(price.input, "f"),
+            output=format(price.output, "f"),
+            max_output=price.max_output,
+            valid_from=price.valid_from,
+            version=price.version,
+        )
+
+
+class Prices(BaseModel):
+    data: list[PriceShape]
+
+
+# --- users and keys ---
+
+
+class NewUser(Given):
+    username: StrictStr
+    group: StrictStr = "default"
+    role: Literal["user", "admin"] = "user"
+
+
+class UserChanges(Given):
+    """Every field may be left out, and then stays as it is."""
+
+    group: StrictStr | None = None
+    role: Literal["user", "admin"] | None = None
+    state: Literal["active", "suspended"] | None = None
+
+
+class UserShape(BaseModel):
+    id: str
+    username: str
+    group: str
+    role: str
+    state: str
+    created: int
+
+    @classmethod
+    def of(cls, user: User) -> UserShape:
+        return cls(
+            id=user.id,
+            username=user.username,
+            group=user.group,
+            role=user.role,
+            state=user.state,
+            created=user.created,
+        )
+
+
+class Users(BaseModel):
+    """`next` is what to send as `after` for the next page, null on the last one."""
+
+    data: list[UserShape]
+    next: str | None
+
+
+class NewKey(Given):
+    name: StrictStr = ""
+    models: list[Annotated[StrictStr, Field(min_length=1, max_length=200)]] = Field(
+        default=[], max_length=500, description="the only models it may use; empty for every model"
+    )
+    expires: StrictInt = Field(default=0, ge=0, description="when it ends; 0 for never")
+
+
+class KeyShape(BaseModel):
+    id: str
+    user_id: str
+    masked: str
+    name: str
+    models: list[str]
+    expires: int
+    state: str
+    created: int
+
+    @classmethod
+    def of(cls, key: ApiKey) -> KeyShape:
+        return cls(
+            id=key.id,
+            user_id=key.user_id,
+            masked=key.masked,
+            name=key.name,
+            models=sorted(key.models),
+            expires=key.expires,
+            state=key.state,
+            created=key.created,
+        )
+
+
+class IssuedKey(KeyShape):
+    """`key` is shown in this answer and never again."""
+
+    key: str
+
+
+class Keys(BaseModel):
+    data: list[KeyShape]
+
+
+# --- money ---
+
+
+class NewCredit(Given):
+    usd: Annotated[Decimal, Field(gt=0, le=1_000_000_000, decimal_places=9, description="USD, a number or a text")]
+    reference: StrictStr | None = Field(
+        default=None, min_length=1, max_length=128, description="credits once, however often it is sent"
+    )
+
+
+class UsageCounts(BaseModel):
+    input: int
+    output: int
+    cached: int
+    reasoning: int
+    source: str
+
+
+class ReceiptShape(BaseModel):
+    model: str
+    channel_id: str
+    key_id: str
+    usage: UsageCounts
+    end_reason: str
+    price_version: str
+    attempts: list[str]
+    duration_ms: int
+    ttft_ms: int
+
+
+class EntryShape(BaseModel):
+    """One change of a wallet: the sum of `delta` is its balance, the sum of `held` what is held."""
+
+    seq: int
+    part: int
+    kind: str
+    request_id: str
+    delta: Amount
+    held: Amount
+    loss: Amount
+    at: int
+    receipt: ReceiptShape | None
+
+    @classmethod
+    def of(cls, entry: Entry) -> EntryShape:
+        return cls(
+            seq=entry.seq,
+            part=entry.part,
+            kind=entry.kind,
+            request_id=entry.request_id,
+            delta=Amount.of(entry.delta),
+            held=Amount.of(entry.held),
+            loss=Amount.of(entry.loss),
+            at=entry.at,
+            receipt=ReceiptShape.model_validate(entry.receipt, from_attributes=True) if entry.receipt else None,
+        )
+
+
+class Entries(BaseModel):
+    """`next` is what to send as `after` for the next page, null when there are no more for now."""
+
+    data: list[EntryShape]
+    next: int | None
+
+
+class DayUsageShape(BaseModel):
+    day: str
+    model: str
+    requests: int
+    input: int
+    output: int
+    cost: Amount
+
+    @classmethod
+    def of(cls, usage: DayUsage) -> DayUsageShape:
+        return cls(
+            day=usage.day,
+            model=usage.model,
+            requests=usage.requests,
+            input=usage.input,
+            output=usage.output,
+            cost=Amount.of(usage.cost),
+        )
+
+
+class UsageDays(BaseModel):
+    data: list[DayUsageShape]
+
+
+class ProofShape(BaseModel):
+    """`holds_true`: the sum of the wallet's entries is its balance, and their open holds are what it holds."""
+
+    wallet_id: str
+    holds_true: bool
+    seq: int
+    balance: Amount
+    held: Amount
+    entries_balance: Amount
+    entries_held: Amount
+    behind: int
+    missing: list[int]
+
+    @classmethod
+    def of(cls, proof: Proof) -> ProofShape:
+        return cls(
+            wallet_id=proof.wallet_id,
+            holds_true=proof.holds_true,
+            seq=proof.seq,
+            balance=Amount.of(proof.balance),
+            held=Amount.of(proof.held),
+            entries_balance=Amount.of(proof.entries_balance),
+            entries_held=Amount.of(proof.entries_held),
+            behind=proof.behind,
+            missing=list(proof.missing),
+        )
+
+
+class ProofOfAll(BaseModel):
+    holds_true: bool
+    data: list[ProofShape]
