@@ -5,11 +5,10 @@ It runs in a virtual environment of its own (it pins its own botocore), so it is
 
 from __future__ import annotations
 
+import http.client
 import os
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +54,7 @@ def start(executable: Path, state_dir: Path | None, port: int, log: Path | None 
     if state_dir:
         state_dir.mkdir(parents=True, exist_ok=True)
         environment |= {"PERSIST_STATE": "1", "STATE_DIR": str(state_dir)}
-    with open(log or os.devnull, "ab") as output:
+    with Path(log or os.devnull).open("ab") as output:
         # Its own session: a Ctrl-C at the terminal must reach whoever writes to it first, and it last.
         process = subprocess.Popen([executable], env=environment, stdout=output, stderr=output, start_new_session=True)
     running = MiniStack(f"http://127.0.0.1:{port}", process)
@@ -72,12 +71,22 @@ def _wait_until_it_answers(running: MiniStack) -> None:
     while time.monotonic() < deadline:
         if running.process.poll() is not None:
             raise RuntimeError(f"MiniStack ended at once with exit code {running.process.returncode}")
-        try:
-            with urllib.request.urlopen(f"{running.endpoint}/_ministack/health", timeout=1):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.05)
+        if _answers(running.endpoint.removeprefix("http://")):
+            return
+        time.sleep(0.05)
     raise RuntimeError(f"MiniStack did not answer within {START_SECONDS:.0f} s")
+
+
+def _answers(address: str) -> bool:
+    # Not urllib: it would ask a proxy of the environment for a loopback address.
+    connection = http.client.HTTPConnection(address, timeout=1)
+    try:
+        connection.request("GET", "/_ministack/health")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def client(service: str, endpoint: str) -> Any:
