@@ -8,6 +8,7 @@ sent no usage.
 from __future__ import annotations
 
 import logging
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from importlib.resources import files
@@ -108,10 +109,18 @@ def _table(model: str) -> str:
 @lru_cache(maxsize=2)
 def _encoder(table: str) -> Callable[[str], int] | None:
     """The tokenizer of `table`, or None where its file did not ship: never a download on the way of a request."""
-    if not files("sluice").joinpath("encodings", _TABLES[table]).is_file():
+    file = files("sluice").joinpath("encodings", _TABLES[table])
+    if not file.is_file():
         log.warning("tokenizer table %s is not in the layer: counting by bytes", table)
         return None
     import tiktoken
+    from tiktoken_ext import openai_public
 
-    encoding = tiktoken.get_encoding(table)
+    def shipped(*_: object, **__: object) -> dict[bytes, int]:
+        lines = file.read_bytes().splitlines()
+        return {b64decode(token): int(rank) for token, rank in map(bytes.split, lines)}
+
+    # tiktoken finds its tables through an environment variable, and downloads them where that is not set.
+    vars(openai_public)["load_tiktoken_bpe"] = shipped
+    encoding = tiktoken.Encoding(**openai_public.ENCODING_CONSTRUCTORS[table]())
     return lambda text: len(encoding.encode_ordinary(text))

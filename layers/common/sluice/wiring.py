@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 import sys
 import time
@@ -17,7 +16,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -69,7 +67,8 @@ class Clients:
             return None
         from valkey import asyncio as valkey
 
-        return valkey.from_url(self._settings.valkey_url, socket_timeout=0.5, socket_connect_timeout=0.5)
+        url = self._settings.valkey_url
+        return valkey.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5)  # type: ignore[no-untyped-call]
 
     def _aws(self, service: str) -> Any:
         from botocore.config import Config
@@ -128,7 +127,6 @@ class Relay:
 def build_relay(settings: Settings | None = None) -> Relay:
     settings = settings or Settings.from_env()
     start_logging(settings)
-    find_encodings()
     clients = Clients(settings)
     rng = random.SystemRandom()
     marks = Marks(clients.valkey, time.time)
@@ -161,11 +159,6 @@ def build_ledger(settings: Settings, clients: Clients) -> Ledger:
     wallets = Wallets(clients.dynamodb, settings.ledger_table)
     entries = Entries(clients.dynamodb, settings.ledger_table)
     return Ledger(wallets, entries, time.time, settings.hold_seconds)
-
-
-def find_encodings() -> None:
-    """Points tiktoken at the tables in the layer: it reads the variable itself, on first use."""
-    os.environ.setdefault("TIKTOKEN_CACHE_DIR", str(files("sluice").joinpath("encodings")))
 
 
 class JsonLines(logging.Formatter):
