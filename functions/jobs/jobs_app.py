@@ -33,7 +33,15 @@ async def prove(jobs: Jobs) -> Answer:
     return {"wallets": len(proofs), "behind": sum(proof.behind for proof in proofs)}
 
 
-TASKS: dict[str, Callable[[Jobs], Awaitable[Answer]]] = {"sweep": sweep, "prove": prove}
+async def bootstrap(jobs: Jobs) -> Answer:
+    """The first admin's key, shown this once; an empty answer where an admin has a key that works."""
+    from sluice import wiring
+
+    made = await wiring.build_accounts().bootstrap_admin()
+    return {"user_id": made[0].id, "admin_key": made[1].reveal()} if made else {}
+
+
+TASKS: dict[str, Callable[[Jobs], Awaitable[Answer]]] = {"sweep": sweep, "prove": prove, "bootstrap": bootstrap}
 
 
 async def handle(jobs: Jobs, event: Mapping[str, Any]) -> Answer:

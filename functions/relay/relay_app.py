@@ -72,17 +72,17 @@ def create_app(relay: Relay) -> Starlette:
 class EventStream(Response):
     """A stream to the client that notices when the client is gone, and is never cancelled for it."""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: Reply, stream: AsyncIterator[bytes]) -> None:
         super().__init__(headers={**_SSE, **reply.headers})
         del self.headers["content-length"]
         self._reply = reply
+        self._stream = stream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        assert self._reply.stream is not None
         watch = asyncio.create_task(self._watch(receive))
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            async for piece in self._reply.stream:
+            async for piece in self._stream:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         except OSError:
@@ -117,7 +117,7 @@ def _guarded(
 
 def _response(reply: Reply) -> Response:
     if reply.stream is not None:
-        return EventStream(reply)
+        return EventStream(reply, reply.stream)
     return _json(reply.body, headers=reply.headers)
 
 
@@ -138,10 +138,9 @@ def _error(error: SluiceError, request_id: str) -> Response:
 
 
 async def _unrouted(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+    status = error.status_code if isinstance(error, HTTPException) else 500
     told = NotFound(f"There is no {request.method} {request.url.path} here.", code="not_found")
-    told.status = error.status_code
-    return _json(dialects.load("openai").error(told, ""), error.status_code, dict(error.headers or {}))
+    return _json(dialects.load("openai").error(told, ""), status)
 
 
 async def _body(request: Request, most: int) -> bytes:

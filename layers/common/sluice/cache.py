@@ -31,6 +31,7 @@ class Marks:
         self._clock = clock
         self._client: Any = None
         self._connected = False
+        self._failures: tuple[type[BaseException], ...] = (OSError,)
         self._until: dict[str, float] = {}
 
     def active(self, name: str) -> bool:
@@ -46,7 +47,7 @@ class Marks:
                     pipe.hset(_MARKS, name, str(self._until[name]))
                     pipe.expire(_MARKS, _LONGEST_MARK_SECONDS)
                     await pipe.execute()
-            except Exception as error:
+            except self._failures as error:
                 log.warning("marks: valkey does not answer (%s); the mark stays in this process", type(error).__name__)
 
     async def refresh(self) -> bool:
@@ -55,7 +56,7 @@ class Marks:
             return False
         try:
             found = await client.hgetall(_MARKS)
-        except Exception as error:
+        except self._failures as error:
             log.warning("marks: valkey does not answer (%s)", type(error).__name__)
             return False
         now = self._clock()
@@ -77,7 +78,7 @@ class Marks:
             return "off"
         try:
             await client.ping()
-        except Exception:
+        except self._failures:
             return "down"
         return "ok"
 
@@ -88,4 +89,8 @@ class Marks:
     def _valkey(self) -> Any:
         if not self._connected:
             self._client, self._connected = self._connect(), True
+            if self._client is not None:
+                from valkey.exceptions import ValkeyError
+
+                self._failures = (OSError, ValkeyError)
         return self._client

@@ -10,7 +10,6 @@ import logging
 import random
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,9 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from sluice import adapters
 from sluice.cache import Marks
-from sluice.catalog import LiveCatalog
-from sluice.identity import Identities
+from sluice.catalog import CatalogEditor, LiveCatalog
+from sluice.errors import SluiceError
+from sluice.identity import AccountEditor, Identities
+from sluice.jobs import Jobs
 from sluice.ledger import Ledger
 from sluice.pipeline import Deps
 from sluice.settings import Settings
@@ -34,7 +36,7 @@ from sluice.upstream import Upstream
 from sluice.vault import Vault
 
 if TYPE_CHECKING:
-    from sluice.errors import SluiceError
+    from sluice.envelope import AdminDeps, AuthDeps
 
 log = logging.getLogger(__name__)
 
@@ -118,8 +120,7 @@ class Relay:
     async def _dynamodb(self) -> str:
         try:
             await self.catalog.poll()
-        except Exception as error:
-            log.warning("health: dynamodb", extra={"fields": {"error": type(error).__name__}})
+        except SluiceError:
             return "down"
         return "ok"
 
@@ -143,6 +144,46 @@ def build_relay(settings: Settings | None = None) -> Relay:
         sleep=asyncio.sleep,
     )
     return Relay(deps, catalog, marks)
+
+
+def build_admin(settings: Settings | None = None) -> AdminDeps:
+    from sluice.envelope import AdminDeps
+
+    settings = settings or Settings.from_env()
+    start_logging(settings)
+    clients = Clients(settings)
+    store = CatalogStore(clients.dynamodb, settings.catalog_table)
+    return AdminDeps(
+        identities=build_identities(settings, clients),
+        accounts=build_accounts(settings, clients),
+        catalog=CatalogEditor(store, Vault(clients.kms, settings.vault_key_id), time.time, adapters.available),
+        ledger=build_ledger(settings, clients),
+        proofs=build_jobs(settings, clients),
+        clock=time.time,
+    )
+
+
+def build_auth(settings: Settings | None = None) -> AuthDeps:
+    from sluice.envelope import AuthDeps
+
+    settings = settings or Settings.from_env()
+    start_logging(settings)
+    clients = Clients(settings)
+    return AuthDeps(build_identities(settings, clients), build_ledger(settings, clients))
+
+
+def build_jobs(settings: Settings | None = None, clients: Clients | None = None) -> Jobs:
+    settings = settings or Settings.from_env()
+    start_logging(settings)
+    clients = clients or Clients(settings)
+    wallets = Wallets(clients.dynamodb, settings.ledger_table)
+    return Jobs(wallets, Entries(clients.dynamodb, settings.ledger_table), time.time)
+
+
+def build_accounts(settings: Settings | None = None, clients: Clients | None = None) -> AccountEditor:
+    settings = settings or Settings.from_env()
+    clients = clients or Clients(settings)
+    return AccountEditor(Accounts(clients.dynamodb, settings.accounts_table), time.time)
 
 
 def build_identities(settings: Settings, clients: Clients) -> Identities:
