@@ -48,7 +48,7 @@ class Clients:
     """The AWS and Valkey clients of one environment, each made when first asked for."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
 
     @cached_property
     def _session(self) -> Any:
@@ -65,11 +65,11 @@ class Clients:
 
     def valkey(self) -> Any:
         """A `valkey.asyncio` client, or None where no address is configured."""
-        if not self._settings.valkey_url:
+        if not self.settings.valkey_url:
             return None
         from valkey import asyncio as valkey
 
-        url = self._settings.valkey_url
+        url = self.settings.valkey_url
         return valkey.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5)  # type: ignore[no-untyped-call]
 
     def _aws(self, service: str) -> Any:
@@ -84,7 +84,7 @@ class Clients:
             tcp_keepalive=True,
             retries={"mode": "standard", "max_attempts": 3},
         )
-        return self._session.create_client(service, region_name=self._settings.region, config=config)
+        return self._session.create_client(service, region_name=self.settings.region, config=config)
 
 
 @dataclass(slots=True)
@@ -125,10 +125,10 @@ class Relay:
         return "ok"
 
 
-def build_relay(settings: Settings | None = None) -> Relay:
+def build_relay(settings: Settings | None = None, clients: Clients | None = None) -> Relay:
     settings = settings or Settings.from_env()
     start_logging(settings)
-    clients = Clients(settings)
+    clients = clients or Clients(settings)
     rng = random.SystemRandom()
     marks = Marks(clients.valkey, time.time)
     catalog = build_live_catalog(settings, clients)
@@ -146,12 +146,12 @@ def build_relay(settings: Settings | None = None) -> Relay:
     return Relay(deps, catalog, marks)
 
 
-def build_admin(settings: Settings | None = None) -> AdminDeps:
+def build_admin(settings: Settings | None = None, clients: Clients | None = None) -> AdminDeps:
     from sluice.envelope import AdminDeps
 
     settings = settings or Settings.from_env()
     start_logging(settings)
-    clients = Clients(settings)
+    clients = clients or Clients(settings)
     store = CatalogStore(clients.dynamodb, settings.catalog_table)
     return AdminDeps(
         identities=build_identities(settings, clients),
