@@ -144,10 +144,11 @@ def _add_money(app: FastAPI, deps: AdminDeps) -> None:
 
     @app.get(f"{ROOT}/users/{{user_id}}/entries", tags=["money"])
     async def list_entries(user_id: str, after: Annotated[int, Query(ge=0)] = 0, limit: PageSize = 100) -> Entries:
-        """The wallet's journal in order. It trails the wallet by about a second."""
+        """The wallet's journal, `limit` writes of it, in order. It trails the wallet by about a second."""
         await deps.accounts.user(user_id)
         entries = await deps.ledger.entries(user_id, after, limit)
-        following = entries[-1].seq if len(entries) >= limit else None
+        is_full = len({one.seq for one in entries}) >= limit
+        following = entries[-1].seq if is_full else None
         return Entries(data=[EntryShape.of(one) for one in entries], next=following)
 
     @app.get(f"{ROOT}/users/{{user_id}}/usage", tags=["money"])

@@ -251,7 +251,7 @@ class ReceiptShape(BaseModel):
 
 
 class EntryShape(BaseModel):
-    """One change of a wallet: the sum of `delta` is its balance, the sum of `held` what is held."""
+    """One change of a wallet, and what it left there: the sum of `delta` is its balance, of `held` what is held."""
 
     seq: int
     part: int
@@ -260,6 +260,8 @@ class EntryShape(BaseModel):
     delta: Amount
     held: Amount
     loss: Amount
+    balance: Amount
+    available: Amount
     at: int
     receipt: ReceiptShape | None
 
@@ -273,6 +275,8 @@ class EntryShape(BaseModel):
             delta=Amount.of(entry.delta),
             held=Amount.of(entry.held),
             loss=Amount.of(entry.loss),
+            balance=Amount.of(entry.balance),
+            available=Amount.of(entry.available),
             at=entry.at,
             receipt=ReceiptShape.model_validate(entry.receipt, from_attributes=True) if entry.receipt else None,
         )
@@ -321,6 +325,7 @@ class ProofShape(BaseModel):
     entries_held: Amount
     behind: int
     missing: list[int]
+    drift: Amount
 
     @classmethod
     def of(cls, proof: Proof) -> ProofShape:
@@ -334,6 +339,7 @@ class ProofShape(BaseModel):
             entries_held=Amount.of(proof.entries_held),
             behind=proof.behind,
             missing=list(proof.missing),
+            drift=Amount.of(proof.drift),
         )
 
 

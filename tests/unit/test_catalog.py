@@ -8,11 +8,11 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+
 from sluice.catalog import FRESH_SECONDS, CatalogEditor, LiveCatalog
 from sluice.errors import BadRequest, Conflict, NotFound, Unavailable
 from sluice.types import Channel, SealedChannel, Secret, Snapshot
 from sluice.vault import Vault
-
 from tests.fakes_operator import Clock, FakeKms, MemoryCatalogStore
 
 CANARY = "sk-provider-canary-0123456789"

@@ -6,11 +6,11 @@ import threading
 from typing import Any
 
 import pytest
+
 from sluice import identity
 from sluice.errors import BadRequest, Conflict, NotFound, Unauthorized, Unavailable
 from sluice.identity import AccountEditor, Identities, bearer, digest
 from sluice.types import ApiKey
-
 from tests.fakes_operator import Clock, MemoryAccounts
 
 TTL = 5.0
@@ -51,7 +51,9 @@ async def test_a_key_is_its_owner(editor: AccountEditor, identities: Identities)
     assert not who.may_use("c")
 
 
-async def test_a_key_is_long_random_and_stored_only_as_its_hash(editor: AccountEditor, accounts: MemoryAccounts) -> None:
+async def test_a_key_is_long_random_and_stored_only_as_its_hash(
+    editor: AccountEditor, accounts: MemoryAccounts
+) -> None:
     user = await editor.create_user("ann")
     tokens = {(await editor.issue_key(user.id))[1].reveal() for _ in range(50)}
     assert len(tokens) == 50
