@@ -25,6 +25,7 @@ import httptools
 import orjson
 
 from infra.local import scripted_answer
+from infra.local.child import end_with_parent
 from infra.local.scripted_answer import Answer, Script
 
 _UNSCRIPTED = ("", "v1", "chat", "models")
@@ -381,6 +382,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="0: a free one")
     parser.add_argument("--pace", type=float, default=HUMAN_PACE, help="seconds between words")
     arguments = parser.parse_args()
+    end_with_parent()
     asyncio.run(_serve(arguments.port, arguments.pace))
 
 

@@ -39,6 +39,9 @@ FUNCTIONS = [ROOT / "functions" / name for name in ("relay", "auth", "admin", "j
 READY_SECONDS = 60.0
 END_SECONDS: Mapping[str, float] = {"gateway": 60, "runner": 60, "upstream": 5, "valkey": 5}
 """How long each may take to end, in the order in which they are ended; MiniStack comes after them, and saves."""
+TABLES = ("AccountsTable", "LedgerTable", "CatalogTable")
+"""The outputs of infra/data.yaml that name one."""
+ANEW = "restore it, or start anew with another STATE=folder"
 RESTARTS, RESTART_WINDOW = 5, 60.0
 
 
@@ -103,6 +106,10 @@ class State:
         self.bootstrap = folder / "bootstrap.json"
         self._processes = folder / "processes.json"
 
+    @property
+    def damaged(self) -> str:
+        return f"the state folder {self.folder} is damaged"
+
     def open(self) -> None:
         """Raises Unusable where the folder cannot be used, is in use, or holds what cannot be read."""
         try:
@@ -124,8 +131,7 @@ class State:
             try:
                 json.loads(file.read_bytes())
             except (OSError, ValueError):
-                message = f"the state folder {self.folder} is damaged ({file.name} cannot be read)"
-                raise Unusable(f"{message}; restore it, or start anew with another STATE=folder") from None
+                raise Unusable(f"{self.damaged} ({file.name} cannot be read); {ANEW}") from None
         Bootstrap.read(self.bootstrap)
 
     def remember(self, processes: Mapping[str, int]) -> None:
@@ -198,7 +204,7 @@ class Stack:
         self._start_ministack(executable)
         assert self._ministack is not None
         endpoint = self._ministack.endpoint
-        outputs = ministack.deploy(endpoint, ROOT / "infra" / "data.yaml", "sluice-data")
+        outputs = self._deploy(endpoint)
         ports = {"valkey": _free_port(), "upstream": _free_port()}
         for child in self._plan(_environment(endpoint, outputs, ports["valkey"]), outputs, ports):
             self._children[child.name] = child
@@ -208,6 +214,15 @@ class Stack:
         self._await("gateway", f"{self._url}/health")
         if not self.asked_to_end:
             self._furnish(endpoint, outputs["AccountsTable"], f"http://127.0.0.1:{ports['upstream']}")
+
+    def _deploy(self, endpoint: str) -> Mapping[str, str]:
+        outputs = ministack.deploy(endpoint, ROOT / "infra" / "data.yaml", "sluice-data")
+        dynamodb = ministack.client("dynamodb", endpoint)
+        there = dynamodb.list_tables()["TableNames"]
+        if lost := [outputs[name] for name in TABLES if outputs[name] not in there]:
+            # CloudFormation remembers having made them, so it would not make them again.
+            raise Unusable(f"{self._state.damaged} (the table {lost[0]} is gone); {ANEW}")
+        return outputs
 
     def _start_ministack(self, executable: Path) -> None:
         # A Docker daemon is of no use here, and MiniStack would tidy up containers in it that are not ours.
@@ -274,8 +289,7 @@ class Stack:
 
     def _recognise(self, known: Bootstrap) -> None:
         if not (demo.works(self._url, known.admin_key) and demo.works(self._url, known.api_key)):
-            message = f"the state folder {self._state.folder} does not hold the users that its bootstrap.json names"
-            raise Unusable(f"{message} (it is saved when a run ends cleanly); start anew with another STATE=folder")
+            raise Unusable(f"{self._state.damaged} (it does not hold the users its bootstrap.json names); {ANEW}")
 
     def _announce(self, ready: Bootstrap) -> None:
         body = {"model": ready.model, "stream": True, "messages": [{"role": "user", "content": "Hello there"}]}
@@ -322,7 +336,10 @@ class Stack:
             if child := self._children.get(name):
                 child.end(partial(self._patience, seconds))
         if self._ministack:
-            self._ministack.stop()
+            try:
+                self._ministack.stop()
+            except RuntimeError as problem:
+                raise Broken(str(problem)) from None
             self._state.forget()
 
     def _patience(self, seconds: float) -> float:
@@ -396,8 +413,7 @@ def main() -> int:
         state.open()
         return _run(Stack(state, port))
     except (Unusable, Broken) as problem:
-        _say(str(problem))
-        return 2 if isinstance(problem, Unusable) else 1
+        return _told(problem)
 
 
 def _run(stack: Stack) -> int:
@@ -406,9 +422,16 @@ def _run(stack: Stack) -> int:
     try:
         stack.up()
         stack.watch()
+    except (Unusable, Broken) as problem:
+        return _told(problem)
     finally:
         stack.down()
     return 0
+
+
+def _told(problem: Exception) -> int:
+    _say(str(problem))
+    return 2 if isinstance(problem, Unusable) else 1
 
 
 if __name__ == "__main__":
