@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import secrets
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, NoReturn, Protocol
@@ -116,7 +117,6 @@ def create_api(title: str, prefix: str, identities: Identities, roles: frozenset
         # Relative to the document, so that it is right under a stage of API Gateway too.
         servers=[{"url": "/".join([".."] * prefix.count("/"))}],
         dependencies=[Depends(_admission(identities, roles))],
-        max_body_size=MAX_BODY_BYTES,
     )
     app.router.route_class = _ExactRoute
     app.add_middleware(_Outermost)
@@ -155,7 +155,16 @@ def _documentation(title: str) -> Callable[[Request], HTMLResponse]:
 
 
 class _ExactRequest(Request):
-    """Reads JSON numbers as decimals: a price or an amount never passes through a float."""
+    """Reads JSON numbers as decimals: a price or an amount never passes through a float. Bodies are capped."""
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        size = 0
+        async for piece in super().stream():
+            size += len(piece)
+            if size > MAX_BODY_BYTES:
+                # FastAPI hands on an HTTPException from here; anything else it would call a body it cannot parse.
+                raise HTTPException(413, f"The body is larger than {MAX_BODY_BYTES} bytes, the most this API takes")
+            yield piece
 
     async def json(self) -> Any:
         return json.loads(await self.body(), parse_float=Decimal, parse_constant=_refuse_constant)
@@ -219,7 +228,7 @@ def _log_unexpected(error: Exception, request_id: str) -> None:
 
 
 async def _on_ours(request: Request, error: SluiceError) -> Response:
-    headers = {"retry-after": f"{error.retry_after:.0f}"} if error.retry_after is not None else {}
+    headers = {"retry-after": str(math.ceil(error.retry_after))} if error.retry_after is not None else {}
     return _error(_request_id(request), error.status, error.code, error.message, error.param, headers)
 
 
