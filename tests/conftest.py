@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from typing import Any
@@ -30,3 +31,10 @@ def _no_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True)
+def _every_log_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that builds a real door starts its logging: it ends with the test, or `caplog` would hear no other."""
+    monkeypatch.setattr(logging.getLogger("sluice"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("sluice"), "handlers", [])
