@@ -63,7 +63,7 @@ class Wallets:
         _refuse_negative(amount)
         image: Image = {}
         for _ in range(_TRIES):
-            write = _Write(wallet_id).without(request_id).with_room(image, now).cover(amount, image, now)
+            write = _Write(wallet_id).cover(amount, image, now).without(request_id).with_room(image, now)
             write.row(request_id, {"a": amount, "e": expires, "s": OPEN})
             write.enter(entry_fields("hold", request_id, now, held=amount), available=-amount)
             applied, image = self._send(write, answer="ALL_NEW")
