@@ -42,7 +42,7 @@ bench: .venv/.stamp .venv/ministack/.stamp .venv/bench/.stamp encodings ## Sluic
 	@$(BIN)/python -m benchmarks.relay_bench
 
 encodings: .venv/.stamp ## The tokenizer's tables, checked by their hash
-	@if [ -f layers/common/fetch_encodings.py ]; then $(BIN)/python layers/common/fetch_encodings.py; fi
+	@$(BIN)/python layers/common/fetch_encodings.py
 
 build: .venv/.stamp .venv/sam/.stamp encodings ## Functions and layer as they are deployed, without Docker: RUNTIME=python3.13 ARCHITECTURE=arm64
 	@SAM_CLI_TELEMETRY=0 PYTHON='$(CURDIR)/$(BIN)/python' RUNTIME=$(RUNTIME) ARCHITECTURE=$(ARCHITECTURE) \

@@ -160,7 +160,7 @@ class State:
 def _command_of(pid: int) -> str:
     """The command line of a process, "" where there is none (or only its remains)."""
     shown = subprocess.run(
-        ["ps", "-p", str(int(pid)), "-o", "stat=,args="], capture_output=True, text=True, check=False
+        ["ps", "-p", str(int(pid)), "-o", "stat=", "-o", "args="], capture_output=True, text=True, check=False
     )
     state, _, command = shown.stdout.strip().partition(" ")
     return "" if state.startswith("Z") else command.strip()
