@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import orjson
@@ -17,10 +17,14 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from sluice import dialects, pipeline
+from sluice.dialects import Dialect
 from sluice.errors import NotFound, SluiceError, TooLarge, UpstreamFailed
 from sluice.identity import bearer
 from sluice.pipeline import Deps, Reply
+from sluice.types import Inbound
 from sluice.wiring import Relay
+
+Handle = Callable[[Dialect, Request, str], Awaitable[Response]]
 
 _SSE = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", "x-accel-buffering": "no"}
 
@@ -34,39 +38,52 @@ def create_app(relay: Relay) -> Starlette:
         yield
         await relay.stop()
 
-    async def chat_completions(request: Request, request_id: str) -> Response:
-        dialect = dialects.load("openai")
-        body = await _body(request, relay.deps.settings.max_body_bytes)
-        return _response(await pipeline.chat(relay.deps, dialect, bearer(request.headers), body, request_id))
+    deps = relay.deps
 
-    async def models(request: Request, request_id: str) -> Response:
-        names = await pipeline.models(relay.deps, bearer(request.headers))
-        return _json(dialects.load("openai").models(names))
+    async def chat(dialect: Dialect, request: Request, request_id: str) -> Response:
+        inbound = await _inbound(request, deps.settings.max_body_bytes)
+        return _response(await pipeline.chat(deps, dialect, bearer(request.headers), inbound, request_id))
 
-    async def model(request: Request, request_id: str) -> Response:
-        name = request.path_params["id"]
-        await pipeline.model(relay.deps, bearer(request.headers), name)
-        return _json(dialects.load("openai").model(name))
+    async def count(dialect: Dialect, request: Request, request_id: str) -> Response:
+        inbound = await _inbound(request, deps.settings.max_body_bytes)
+        return _json(dialect.counted(await pipeline.count(deps, dialect, bearer(request.headers), inbound)))
 
-    async def health(request: Request, request_id: str) -> Response:
+    async def models(dialect: Dialect, request: Request, request_id: str) -> Response:
+        return _json(dialect.models(await pipeline.models(deps, bearer(request.headers))))
+
+    async def model(dialect: Dialect, request: Request, request_id: str) -> Response:
+        name = request.path_params["model"]
+        return _json(dialect.model(await pipeline.model(deps, bearer(request.headers), name)))
+
+    verbs = {"chat": chat, "count": count, "models": models, "model": model}
+    spoken = [dialects.load(name) for name in sorted(dialects.available())]
+
+    async def health(_: Dialect, request: Request, request_id: str) -> Response:
         components = await relay.health()
         down = [name for name, state in components.items() if state == "down"]
         status = "ok" if not down else "down" if "dynamodb" in down else "degraded"
         return _json(orjson.dumps({"status": status, "components": components}), 503 if status == "down" else 200)
 
-    def route(path: str, method: str, handle: Callable[[Request, str], Awaitable[Response]]) -> Route:
-        return Route(path, _guarded(relay.deps, handle), methods=[method])
-
     return Starlette(
         routes=[
-            route("/v1/chat/completions", "POST", chat_completions),
-            route("/v1/models", "GET", models),
-            route("/v1/models/{id:path}", "GET", model),
-            route("/health", "GET", health),
+            *(
+                Route(path, _guarded(deps, [(dialect, verbs[verb]) for dialect, verb in asked]), methods=[method])
+                for (method, path), asked in _paths(spoken).items()
+            ),
+            Route("/health", _guarded(deps, [(dialects.load("openai"), health)]), methods=["GET"]),
         ],
         exception_handlers={HTTPException: _unrouted},
         lifespan=lifespan,
     )
+
+
+def _paths(spoken: Iterable[Dialect]) -> dict[tuple[str, str], list[tuple[Dialect, str]]]:
+    """Each method and path, and the dialects that speak there. Paths with a parameter over slashes come last."""
+    paths: dict[tuple[str, str], list[tuple[Dialect, str]]] = {}
+    for dialect in spoken:
+        for route in dialect.routes:
+            paths.setdefault((route.method, route.path), []).append((dialect, route.verb))
+    return dict(sorted(paths.items(), key=lambda item: (":path}" in item[0][1], item[0])))
 
 
 class EventStream(Response):
@@ -96,23 +113,28 @@ class EventStream(Response):
         self._reply.leave()
 
 
-def _guarded(
-    deps: Deps, handle: Callable[[Request, str], Awaitable[Response]]
-) -> Callable[[Request], Awaitable[Response]]:
-    """Every answer carries a request id; every error has the surface's shape."""
+def _guarded(deps: Deps, asked: Sequence[tuple[Dialect, Handle]]) -> Callable[[Request], Awaitable[Response]]:
+    """Picks the asker's dialect; every answer carries a request id, every error has that dialect's shape."""
 
     async def guarded(request: Request) -> Response:
         request_id = f"req_{time.time_ns() // 1_000_000:011x}{deps.rng.getrandbits(64):016x}"
+        dialect, handle = _asker(asked, request.headers)
         try:
-            response = await handle(request, request_id)
+            response = await handle(dialect, request, request_id)
         except SluiceError as error:
-            response = _error(error, request_id)
+            response = _error(dialect, error, request_id)
         except ClientDisconnect:
             response = Response(status_code=499)
         response.headers["x-request-id"] = request_id
         return response
 
     return guarded
+
+
+def _asker(asked: Sequence[tuple[Dialect, Handle]], headers: Mapping[str, str]) -> tuple[Dialect, Handle]:
+    """Whose request it is, on a path that may be several dialects': by its headers, else OpenAI's."""
+    unclaimed = [one for one in asked if one[0].name == "openai"] or asked
+    return next((one for one in asked if len(asked) > 1 and one[0].claims(headers)), unclaimed[0])
 
 
 def _response(reply: Reply) -> Response:
@@ -125,7 +147,7 @@ def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None)
     return Response(body, status, headers, "application/json")
 
 
-def _error(error: SluiceError, request_id: str) -> Response:
+def _error(dialect: Dialect, error: SluiceError, request_id: str) -> Response:
     """The error in the surface's shape. The SDKs retry by themselves: `x-should-retry` says where that is of no use."""
     headers = {}
     if error.retry_after is not None:
@@ -134,7 +156,8 @@ def _error(error: SluiceError, request_id: str) -> Response:
         headers["x-should-retry"] = "false"
     if error.attempts:
         headers["x-sluice-attempts"] = ",".join(map(str, error.attempts))
-    return _json(dialects.load("openai").error(error, request_id), error.status, headers)
+    status, body = error.native or (error.status, dialect.error(error, request_id))
+    return _json(body, status, headers)
 
 
 async def _unrouted(request: Request, error: Exception) -> Response:
@@ -143,8 +166,8 @@ async def _unrouted(request: Request, error: Exception) -> Response:
     return _json(dialects.load("openai").error(told, ""), status)
 
 
-async def _body(request: Request, most: int) -> bytes:
-    """The request's body. Raises TooLarge before reading what is over the cap."""
+async def _inbound(request: Request, most: int) -> Inbound:
+    """The client's request, read. Raises TooLarge before reading what is over the cap."""
     told = request.headers.get("content-length", "0")
     size = int(told) if told.isdigit() else 0
     pieces = bytearray()
@@ -153,4 +176,4 @@ async def _body(request: Request, most: int) -> bytes:
         size = max(size, len(pieces))
         if size > most:
             raise TooLarge(f"The body is larger than {most} bytes, the most this endpoint takes.")
-    return bytes(pieces)
+    return Inbound(bytes(pieces), request.headers, {**request.query_params, **request.path_params})

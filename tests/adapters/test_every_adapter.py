@@ -21,7 +21,9 @@ from sluice.types import Frame, Usage
 CASES = Path(__file__).parent / "cases"
 STREAMS = sorted(CASES.glob("*/*.sse"))
 WHOLES = sorted(path for path in CASES.glob("*/*.json") if path.name != "errors.json" and ".expected" not in path.name)
-ERRORS = [(path.parent.name, row) for path in sorted(CASES.glob("*/errors.json")) for row in json.loads(path.read_text())]
+ERRORS = [
+    (path.parent.name, row) for path in sorted(CASES.glob("*/errors.json")) for row in json.loads(path.read_text())
+]
 
 
 def name_of(path: Path) -> str:
@@ -40,7 +42,7 @@ def decoded(pieces: list[bytes]) -> list[Frame]:
 
 def played(adapter_name: str, frames: list[Frame]) -> dict[str, Any]:
     """What a buffer holds after an adapter has read `frames`, in the form of an expected file."""
-    adapter, buffer = adapters.load(adapter_name).adapter(), Buffer()
+    adapter, buffer = adapters.load(adapter_name).adapter(0), Buffer()
     for frame in frames:
         for event in adapter.feed(frame):
             buffer.add(event)
@@ -107,7 +109,7 @@ def test_a_whole_body_gives_the_expected_answer(path: Path) -> None:
 @pytest.mark.parametrize(("adapter_name", "row"), ERRORS, ids=[f"{n}-{r['status']}-{r['kind']}" for n, r in ERRORS])
 def test_an_error_answer_has_its_kind(adapter_name: str, row: dict[str, Any]) -> None:
     body = row["body"] if isinstance(row["body"], str) else json.dumps(row["body"])
-    error = adapters.load(adapter_name).adapter().error(row["status"], row.get("headers", {}), body.encode())
+    error = adapters.load(adapter_name).adapter(0).error(row["status"], row.get("headers", {}), body.encode())
     assert (error.kind, error.status, error.retry_after) == (row["kind"], row["status"], row.get("retry_after"))
 
 

@@ -14,7 +14,9 @@ from sluice.types import Channel, ChatRequest, Frame, Secret, Text, UpstreamRequ
 from tests.adapters.test_every_adapter import decoded, played
 
 RECORDED = Path(__file__).resolve().parents[3] / "shared" / "fixtures" / "openai"
-NEEDS_RECORDINGS = pytest.mark.skipif(not RECORDED.is_dir(), reason="the recorded traffic is kept outside the repository")
+NEEDS_RECORDINGS = pytest.mark.skipif(
+    not RECORDED.is_dir(), reason="the recorded traffic is kept outside the repository"
+)
 
 
 def channel(**more: object) -> Channel:
@@ -23,7 +25,7 @@ def channel(**more: object) -> Channel:
 
 def sent(body: dict[str, object], on: Channel) -> tuple[UpstreamRequest, dict[str, object]]:
     chat = ChatRequest(model="gpt", body={"model": "gpt", **body}, stream=bool(body.get("stream")))
-    request = adapters.load("openai").adapter().request(chat, on)
+    request = adapters.load("openai").adapter(0).request(chat, on)
     return request, json.loads(request.body)
 
 
@@ -57,20 +59,22 @@ def test_an_endpoint_without_a_path_gets_the_providers_own(endpoint: str, url: s
 
 
 def test_a_row_renames_and_drops() -> None:
-    row = OpenAICompatible("x", "https://x.test/v1", rename={"max_completion_tokens": "max_tokens"}, drop=frozenset({"logit_bias"}))
+    row = OpenAICompatible(
+        "x", "https://x.test/v1", rename={"max_completion_tokens": "max_tokens"}, drop=frozenset({"logit_bias"})
+    )
     chat = ChatRequest("gpt", {"model": "gpt", "max_completion_tokens": 5, "logit_bias": {}, "seed": 1})
-    assert json.loads(row.adapter().request(chat, channel()).body) == {"model": "gpt", "max_tokens": 5, "seed": 1}
+    assert json.loads(row.adapter(0).request(chat, channel()).body) == {"model": "gpt", "max_tokens": 5, "seed": 1}
 
 
 def test_an_error_inside_a_stream_is_raised_with_its_kind() -> None:
-    adapter = adapters.load("openai").adapter()
+    adapter = adapters.load("openai").adapter(0)
     with pytest.raises(ProviderError) as met:
         list(adapter.feed(Frame('{"error":{"message":"over","type":"server_error","code":"rate_limit_exceeded"}}')))
     assert met.value.kind == "rate_limit"
 
 
 def test_an_error_in_an_openrouter_chunk_is_seen_before_its_choices() -> None:
-    adapter = adapters.load("openai").adapter()
+    adapter = adapters.load("openai").adapter(0)
     with pytest.raises(ProviderError) as met:
         list(adapter.feed(Frame('{"error":{"code":502,"message":"gone"},"choices":[{"delta":{"content":""}}]}')))
     assert met.value.kind == "server"
@@ -79,13 +83,13 @@ def test_an_error_in_an_openrouter_chunk_is_seen_before_its_choices() -> None:
 @pytest.mark.parametrize("data", ["{", "[]", "null", "<html>"])
 def test_a_frame_that_is_no_json_object_is_a_server_error(data: str) -> None:
     with pytest.raises(ProviderError) as met:
-        list(adapters.load("openai").adapter().feed(Frame(data)))
+        list(adapters.load("openai").adapter(0).feed(Frame(data)))
     assert met.value.kind == "server"
 
 
 def test_half_a_surrogate_pair_is_read() -> None:
     frame = Frame('{"choices":[{"index":0,"delta":{"content":"\\ud83d"}}]}')
-    assert Text("\ud83d", 0) in list(adapters.load("openai").adapter().feed(frame))
+    assert Text("\ud83d", 0) in list(adapters.load("openai").adapter(0).feed(frame))
 
 
 def test_retry_after_as_a_date_counts_from_the_answers_own_clock() -> None:

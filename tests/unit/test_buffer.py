@@ -50,7 +50,8 @@ def test_it_assembles_text_reasoning_tools_and_the_end() -> None:
     )
     assert (buffer.text, buffer.finish_reason, buffer.start.model) == ("Hello", "tool_calls", "m")
     assert buffer.choices[1].text == "other"
-    assert (buffer.choices[0].reasoning, buffer.choices[0].signature) == ("let me see", "sig")
+    assert buffer.choices[0].reasoning == "let me see"
+    assert buffer.choices[0].details == [{"type": "reasoning.text", "text": "let me see", "signature": "sig"}]
     assert buffer.tool_calls == [Call("call_a", "weather", '{"city":"Oslo"}'), Call("call_b", "time", "")]
     assert buffer.usage == Usage(10, 5)
 

@@ -10,7 +10,7 @@ import pytest
 from sluice import dialects
 from sluice.buffer import Buffer
 from sluice.errors import BadRequest, InsufficientQuota
-from sluice.types import ChatRequest, Event, Finish, Frame, Raw, Reasoning, Start, Text, ToolCall, Usage
+from sluice.types import ChatRequest, Event, Finish, Frame, Inbound, Raw, Reasoning, Start, Text, ToolCall, Usage
 
 OPENAI = dialects.load("openai")
 
@@ -108,12 +108,12 @@ def test_an_error_has_the_same_form_as_a_body_and_as_an_event() -> None:
 
 def test_parsing_keeps_every_field_and_takes_the_newer_cap() -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": "x", "name": "n"}], "max_tokens": 5, "x_new": 1}
-    chat = OPENAI.parse(json.dumps({**body, "max_completion_tokens": 9, "n": 2}).encode())
+    chat = OPENAI.parse(Inbound(json.dumps({**body, "max_completion_tokens": 9, "n": 2}).encode()))
     assert (chat.max_tokens, chat.n, chat.body["x_new"], chat.body["messages"][0]["name"]) == (9, 2, 1, "n")
 
 
 def test_stream_options_without_a_stream_are_refused_by_name() -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "stream_options": {"include_usage": True}}
     with pytest.raises(BadRequest) as met:
-        OPENAI.parse(json.dumps(body).encode())
+        OPENAI.parse(Inbound(json.dumps(body).encode()))
     assert met.value.param == "stream_options"

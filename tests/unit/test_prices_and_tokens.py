@@ -18,14 +18,18 @@ COUNTS = st.integers(0, 10_000_000)
 
 
 @given(COUNTS, COUNTS, RATES, RATES)
-def test_cost_is_the_exact_sum_rounded_up_to_a_nano_dollar(given_in: int, out: int, rate_in: Decimal, rate_out: Decimal) -> None:
+def test_cost_is_the_exact_sum_rounded_up_to_a_nano_dollar(
+    given_in: int, out: int, rate_in: Decimal, rate_out: Decimal
+) -> None:
     exact = (given_in * rate_in + out * rate_out) / 10**6 * NANO_PER_USD
     charged = prices.cost(Usage(given_in, out), Price("m", rate_in, rate_out))
     assert 0 <= charged - exact < 1
 
 
 @given(COUNTS, st.integers(0, 10**12), RATES, RATES)
-def test_output_covered_never_costs_more_than_the_amount(given_in: int, amount: int, rate_in: Decimal, rate_out: Decimal) -> None:
+def test_output_covered_never_costs_more_than_the_amount(
+    given_in: int, amount: int, rate_in: Decimal, rate_out: Decimal
+) -> None:
     price = Price("m", rate_in, rate_out)
     covered = prices.output_covered(amount, given_in, price)
     if covered is None:

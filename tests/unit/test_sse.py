@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,14 +31,18 @@ def written(frames: list[Frame], end: str, *, space: str = " ", noise: str = "")
     return out.encode()
 
 
+def fed(decoder: sse.SSEDecoder, pieces: list[bytes]) -> list[Frame]:
+    return [frame for piece in pieces for frame in decoder.feed(piece)]
+
+
 def read(pieces: list[bytes]) -> list[Frame]:
     decoder = sse.SSEDecoder()
-    return [frame for piece in pieces for frame in decoder.feed(piece)] + decoder.finish()
+    return fed(decoder, pieces) + decoder.finish()
 
 
 def cut(raw: bytes, at: list[int]) -> list[bytes]:
     marks = sorted({0, len(raw), *(place % (len(raw) + 1) for place in at)})
-    return [raw[a:b] for a, b in zip(marks, marks[1:], strict=False)]
+    return [raw[a:b] for a, b in pairwise(marks)]
 
 
 @given(FRAMES, st.sampled_from(["\n", "\r\n", "\r"]), st.lists(st.integers(0, 10_000), max_size=12))
@@ -92,15 +98,13 @@ def test_megabyte_lines_pass_and_the_cap_holds() -> None:
     assert read(pieces) == [Frame(big)]
     decoder = sse.SSEDecoder(max_event_bytes=1_000_000)
     with pytest.raises(sse.EventTooLarge):
-        for piece in pieces:
-            decoder.feed(piece)
+        fed(decoder, pieces)
 
 
 def test_the_cap_counts_many_short_lines_of_one_event_too() -> None:
     decoder = sse.SSEDecoder(max_event_bytes=1_000)
     with pytest.raises(sse.EventTooLarge):
-        for _ in range(100):
-            decoder.feed(b"data: " + b"x" * 50 + b"\n")
+        fed(decoder, [b"data: " + b"x" * 50 + b"\n"] * 100)
 
 
 def test_the_cap_is_per_event_not_per_stream() -> None:

@@ -20,9 +20,9 @@ def channel(name: str, priority: int = 0, weight: int = 1) -> Channel:
     return Channel(id=name, type="openai", name=name, models=("m",), priority=priority, weight=weight)
 
 
-CHANNELS = st.lists(
-    st.tuples(st.integers(-3, 3), st.integers(0, 5)), max_size=12
-).map(lambda rows: [channel(f"c{n}", priority, weight) for n, (priority, weight) in enumerate(rows)])
+CHANNELS = st.lists(st.tuples(st.integers(-3, 3), st.integers(0, 5)), max_size=12).map(
+    lambda rows: [channel(f"c{n}", priority, weight) for n, (priority, weight) in enumerate(rows)]
+)
 
 
 def chi_squared(seen: Counter[str], expected: dict[str, float]) -> float:

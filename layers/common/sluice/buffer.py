@@ -44,10 +44,9 @@ class Buffer:
             case Text(text, choice):
                 self._choice(choice).text += text
                 self._received(text)
-            case Reasoning(text, signature, choice):
-                self._choice(choice).reasoning += text
-                self._choice(choice).signature += signature
-                self._received(text)
+            case Reasoning():
+                _reason(self._choice(event.choice), event)
+                self._received(event.text)
             case ToolCall():
                 self._call(event)
                 self._received(event.name + event.arguments)
@@ -112,6 +111,21 @@ class Buffer:
         call.id = call.id or delta.id
         call.name = call.name or delta.name
         call.arguments += delta.arguments
+        call.signature = call.signature or delta.signature
+
+
+def _reason(choice: Choice, delta: Reasoning) -> None:
+    """A block of reasoning is open until its signature comes; an encrypted one is whole at once."""
+    choice.reasoning += delta.text
+    if delta.data:
+        choice.details.append({"type": "reasoning.encrypted", "data": delta.data})
+        return
+    last = choice.details[-1] if choice.details else {}
+    if last.get("type") != "reasoning.text" or last["signature"]:
+        last = {"type": "reasoning.text", "text": "", "signature": ""}
+        choice.details.append(last)
+    last["text"] += delta.text
+    last["signature"] += delta.signature
 
 
 def _outputs(choice: Choice) -> list[str]:

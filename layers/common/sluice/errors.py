@@ -38,6 +38,8 @@ class SluiceError(Exception):
         self.param = param
         self.retry_after = retry_after
         self.attempts: tuple[Attempt, ...] = ()
+        self.native: tuple[int, bytes] | None = None
+        """Status and body as the provider said them, where the client speaks that provider's own format."""
         if code:
             self.code = code
 
@@ -84,6 +86,7 @@ class Unavailable(SluiceError):
 
 ErrorKind = Literal[
     "invalid_request",
+    "unsupported",
     "context_length",
     "content_filter",
     "auth",
@@ -104,6 +107,9 @@ MARKS_CHANNEL: frozenset[str] = frozenset({"auth", "quota", "permission", "model
 
 class ProviderError(Exception):
     """What one attempt met. `kind` alone decides retry, failover, the mark on the channel and the client's status.
+
+    "unsupported" is an adapter's own: this provider has no place for a field whose loss would change the meaning; another
+    channel may have one.
 
     `message` may be the provider's own sentence and may only reach the client for `CLIENT_FAULT` kinds. `retry_after` is
     in seconds. `status` is the provider's, 0 where there was none. `body` is the provider's own error body, for the

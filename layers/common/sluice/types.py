@@ -186,11 +186,25 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class Inbound:
+    """A client's request as it came: body, headers (lower-case names) and what its path and query said."""
+
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    path: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
     """A chat request in canonical form.
 
     `body` is an OpenAI chat.completions body with every unknown field kept. `dialect` names the client's format and `raw`
-    is the client's own body in it: an adapter whose wire is that dialect sends `raw` on untranslated.
+    is the client's own body in it: an adapter whose wire is that dialect sends `raw` and `headers` on untranslated.
+
+    Beyond OpenAI's own fields the canonical body knows: on an assistant message `reasoning_content` (text) and
+    `reasoning_details` (a list of {"type": "reasoning.text", "text", "signature"} and {"type": "reasoning.encrypted",
+    "data"}, in the provider's order), on a tool call `extra_content.google.thought_signature` (as Google's own compatible
+    endpoint has it), and on any part or tool `cache_control`.
     """
 
     model: str
@@ -201,17 +215,24 @@ class ChatRequest:
     n: int = 1
     dialect: str = "openai"
     raw: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """The client's headers that belong to its dialect (an Anthropic client's betas), never its credentials."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one answer. `cached` is part of `input`, `reasoning` is part of `output` (OpenAI's accounting)."""
+    """What one answer used. `cached` and `cache_write` are part of `input`, `reasoning` is part of `output` (OpenAI's way).
+
+    `units` counts what is no token, by kind: "image", "second", "character", "search", "call".
+    """
 
     input: int = 0
     output: int = 0
     cached: int = 0
     reasoning: int = 0
     source: UsageSource = "provider"
+    cache_write: int = 0
+    units: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,9 +252,12 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
+    """A delta of reasoning. `signature` closes a block and must be sent back with it; `data` is a block shown encrypted."""
+
     text: str
     signature: str = ""
     choice: int = 0
+    data: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +269,7 @@ class ToolCall:
     name: str = ""
     arguments: str = ""
     choice: int = 0
+    signature: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,15 +298,19 @@ class Call:
     id: str = ""
     name: str = ""
     arguments: str = ""
+    signature: str = ""
 
 
 @dataclass(slots=True)
 class Choice:
-    """One of an answer's `n` choices as far as it has come. `calls` is by the provider's index."""
+    """One of an answer's `n` choices as far as it has come. `calls` is by the provider's index.
+
+    `details` are the reasoning blocks that must be sent back as they came, in the form of `reasoning_details`.
+    """
 
     text: str = ""
     reasoning: str = ""
-    signature: str = ""
+    details: list[dict[str, str]] = field(default_factory=list)
     calls: dict[int, Call] = field(default_factory=dict)
     extras: list[Raw] = field(default_factory=list)
     finish_reason: str | None = None
@@ -318,6 +347,10 @@ class UpstreamRequest:
     body: bytes
     method: str = "POST"
     proxy: str = ""
+    framing: Literal["sse", "eventstream", "websocket"] = "sse"
+    """How the answer is cut into frames: server-sent events, AWS's binary event stream, or one frame a message."""
+    dropped: tuple[str, ...] = ()
+    """Fields of the client's request that this provider has no place for, for `x-sluice-dropped`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,13 @@ class Adapter(Protocol):
     Headers are given with lower-case names.
     """
 
+    @property
+    def done(self) -> bool:
+        """Whether nothing can follow any more: a provider that then keeps the connection open is not waited for."""
+        ...
+
     def request(self, chat: ChatRequest, channel: Channel) -> UpstreamRequest:
-        """The provider's HTTP request. Raises ProviderError("invalid_request") on what it cannot express."""
+        """The provider's HTTP request. Raises ProviderError("unsupported", param=...) on what it cannot express."""
         ...
 
     def feed(self, frame: Frame) -> Iterable[Event]:
@@ -44,6 +49,6 @@ class Provider(Protocol):
     @property
     def wire(self) -> str: ...
 
-    def adapter(self) -> Adapter:
-        """A fresh adapter for one attempt."""
+    def adapter(self, now: float) -> Adapter:
+        """A fresh adapter for one attempt. `now` (epoch seconds) is for signatures."""
         ...

@@ -83,7 +83,7 @@ class OpenAICompatible:
     reasoning: tuple[str, ...] = ("reasoning_content", "reasoning")
     wire: str = "openai"
 
-    def adapter(self) -> Adapter:
+    def adapter(self, now: float) -> Adapter:
         return OpenAIAdapter(self)
 
 
@@ -95,7 +95,7 @@ class OpenAIAdapter:
         self._started = False
         self._open: set[int] = set()
         self._finished: set[int] = set()
-        self._done = False
+        self.done = False
 
     def request(self, chat: ChatRequest, channel: Channel) -> UpstreamRequest:
         body = {
@@ -114,7 +114,7 @@ class OpenAIAdapter:
 
     def feed(self, frame: Frame) -> Iterable[Event]:
         if frame.data.startswith("[DONE]"):
-            self._done = True
+            self.done = True
             return
         chunk = parse(frame.data)
         if chunk.get("error"):
@@ -128,7 +128,7 @@ class OpenAIAdapter:
             yield _usage(usage)
 
     def finish(self) -> Iterable[Event]:
-        if not self._done and (self._open or not self._finished):
+        if not self.done and (self._open or not self._finished):
             raise ProviderError("network", "the stream ended before the answer did")
         return ()
 

@@ -6,9 +6,9 @@ import pkgutil
 from functools import cache, lru_cache
 from importlib import import_module
 
-from sluice.dialects._base import Dialect, Encoder
+from sluice.dialects._base import Dialect, Encoder, Route
 
-__all__ = ["Dialect", "Encoder", "available", "load"]
+__all__ = ["Dialect", "Encoder", "Route", "available", "load"]
 
 
 @lru_cache(maxsize=1)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from sluice.errors import SluiceError
-from sluice.types import ChatRequest, Completion, Event, Frame, Usage
+from sluice.types import ChatRequest, Completion, Event, Frame, Inbound, Usage
 
 
 class Encoder(Protocol):
@@ -33,14 +34,33 @@ class Encoder(Protocol):
         ...
 
 
+Verb = Literal["chat", "count", "models", "model"]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A method and path of a dialect, in Starlette's form, and what is asked there. Path parameters reach `Inbound.path`."""
+
+    method: str
+    path: str
+    verb: Verb
+
+
 class Dialect(Protocol):
     """A file's `DIALECT`."""
 
     @property
     def name(self) -> str: ...
 
-    def parse(self, body: bytes) -> ChatRequest:
-        """A client's body as the canonical request. Raises BadRequest naming the field."""
+    @property
+    def routes(self) -> Sequence[Route]: ...
+
+    def claims(self, headers: Mapping[str, str]) -> bool:
+        """Whether a request to a path that several dialects share is this one's, by its headers. OpenAI takes the rest."""
+        ...
+
+    def parse(self, inbound: Inbound) -> ChatRequest:
+        """A client's request as the canonical one. Raises BadRequest naming the field."""
         ...
 
     def encoder(self, chat: ChatRequest, request_id: str, created: int, alias: str) -> Encoder:
@@ -58,3 +78,7 @@ class Dialect(Protocol):
     def models(self, names: Sequence[str]) -> bytes: ...
 
     def model(self, name: str) -> bytes: ...
+
+    def counted(self, tokens: int) -> bytes:
+        """The answer to a request to count the input's tokens."""
+        ...

@@ -12,14 +12,17 @@ from typing import Any
 
 import orjson
 
+from sluice.dialects._base import Route
 from sluice.errors import BadRequest, SluiceError
 from sluice.types import (
+    Call,
     ChatRequest,
     Choice,
     Completion,
     Event,
     Finish,
     Frame,
+    Inbound,
     Raw,
     Reasoning,
     Start,
@@ -36,9 +39,17 @@ _DONE = Frame("[DONE]")
 @dataclass(frozen=True, slots=True)
 class OpenAIDialect:
     name: str = "openai"
+    routes: tuple[Route, ...] = (
+        Route("POST", "/v1/chat/completions", "chat"),
+        Route("GET", "/v1/models", "models"),
+        Route("GET", "/v1/models/{model:path}", "model"),
+    )
 
-    def parse(self, body: bytes) -> ChatRequest:
-        fields = _object(body)
+    def claims(self, headers: Mapping[str, str]) -> bool:
+        return False
+
+    def parse(self, inbound: Inbound) -> ChatRequest:
+        fields = _object(inbound.body)
         model = fields.get("model")
         if not isinstance(model, str) or not model:
             raise BadRequest("`model` must name a model.", param="model")
@@ -75,6 +86,9 @@ class OpenAIDialect:
 
     def model(self, name: str) -> bytes:
         return orjson.dumps(_model(name))
+
+    def counted(self, tokens: int) -> bytes:
+        return orjson.dumps({"object": "response.input_tokens", "input_tokens": tokens})
 
 
 class OpenAIEncoder:
@@ -199,28 +213,46 @@ def _delta(event: Text | Reasoning | ToolCall | Raw) -> dict[str, Any]:
     match event:
         case Text(text):
             return {"content": text}
-        case Reasoning(text):
-            return {"reasoning_content": text}
+        case Reasoning():
+            return _reasoning(event)
         case ToolCall(index, call_id, name, arguments):
             function = {"arguments": arguments, **({"name": name} if name else {})}
             identity = {"id": call_id, "type": "function"} if call_id else {}
-            return {"tool_calls": [{"index": index, **identity, "function": function}]}
+            return {"tool_calls": [{"index": index, **identity, **_signed(event.signature), "function": function}]}
         case Raw(data):
             return dict(data)
+
+
+def _reasoning(event: Reasoning) -> dict[str, Any]:
+    """Reasoning as clients of compatible providers read it, and what must be sent back beside it."""
+    told: dict[str, Any] = {"reasoning_content": event.text} if event.text else {}
+    if event.data:
+        told["reasoning_details"] = [{"type": "reasoning.encrypted", "data": event.data}]
+    elif event.signature:
+        told["reasoning_details"] = [{"type": "reasoning.text", "text": "", "signature": event.signature}]
+    return told
+
+
+def _signed(signature: str) -> dict[str, Any]:
+    return {"extra_content": {"google": {"thought_signature": signature}}} if signature else {}
 
 
 def _choice(index: int, choice: Choice) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": choice.text or None, "refusal": None}
     if choice.reasoning:
         message["reasoning_content"] = choice.reasoning
+    if any(detail.get("signature") or detail.get("data") for detail in choice.details):
+        message["reasoning_details"] = choice.details
     if choice.calls:
-        message["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-            for call in choice.tool_calls
-        ]
+        message["tool_calls"] = [_whole_call(call) for call in choice.tool_calls]
     for extra in choice.extras:
         message.update(extra.data)
     return {"index": index, "message": message, "logprobs": None, "finish_reason": choice.finish_reason or "stop"}
+
+
+def _whole_call(call: Call) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", **_signed(call.signature), "function": function}
 
 
 def _usage(usage: Usage) -> dict[str, Any]:

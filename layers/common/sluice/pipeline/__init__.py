@@ -1,0 +1,70 @@
+"""Level 3: the way of a chat request. `chat` reads like the list in the design; each step is one call.
+
+Two tasks share an `Exchange`. The reader asks channels until one answers, counts, and settles: it belongs to the request, not to
+the client. The writer hands what has come to the client: when the client leaves, the writer ends and the reader goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from sluice import prices, tokens
+from sluice.dialects import Dialect
+from sluice.errors import Forbidden, ModelNotFound
+from sluice.pipeline.chat import ChatExchange
+from sluice.pipeline.needs import Deps, Reply
+from sluice.settings import Settings
+from sluice.types import Catalog, Channel, ChatRequest, Identity, Inbound, Price, Usage
+
+__all__ = ["Deps", "Reply", "chat", "count", "model", "models"]
+
+
+async def chat(deps: Deps, dialect: Dialect, token: str | None, inbound: Inbound, request_id: str) -> Reply:
+    """One chat request from a client's token and body to the reply. Raises SluiceError while no byte is committed."""
+    who, catalog = await asyncio.gather(deps.callers.identify(token), deps.catalog.current())
+    request = dialect.parse(inbound)
+    price, channels = _route(catalog, who, request.model)
+    prompt_tokens = tokens.estimate_prompt(request.body)
+    amount = prices.cost(_most(request, price, prompt_tokens, deps.settings), price)
+    hold = await deps.ledger.hold(who.user_id, request_id, amount)
+    exchange = ChatExchange(deps, request_id, who, price, channels, hold, dialect, request, prompt_tokens)
+    return await exchange.started()
+
+
+async def count(deps: Deps, dialect: Dialect, token: str | None, inbound: Inbound) -> int:
+    """The tokens of a chat request's input by our own tokenizer. Costs nothing."""
+    who, catalog = await asyncio.gather(deps.callers.identify(token), deps.catalog.current())
+    request = dialect.parse(inbound)
+    _route(catalog, who, request.model)
+    return await asyncio.to_thread(tokens.count_prompt, request.body, request.model)
+
+
+async def models(deps: Deps, token: str | None) -> list[str]:
+    """The models this caller can use now: served to its group, priced, allowed to its key."""
+    who, catalog = await asyncio.gather(deps.callers.identify(token), deps.catalog.current())
+    return [model for model in catalog.models(who.group) if model in catalog.prices and who.may_use(model)]
+
+
+async def model(deps: Deps, token: str | None, name: str) -> str:
+    """`name` if this caller can use it. Raises ModelNotFound."""
+    if name not in await models(deps, token):
+        raise ModelNotFound(f"The model `{name}` does not exist or is not open to you.", param="model")
+    return name
+
+
+def _route(catalog: Catalog, who: Identity, model: str) -> tuple[Price, tuple[Channel, ...]]:
+    """The price of the model and the channels that may serve it to this caller. Raises Forbidden, ModelNotFound."""
+    if not who.may_use(model):
+        raise Forbidden(f"This key may not use the model `{model}`.", param="model", code="model_not_allowed")
+    channels = catalog.serving(model, who.group)
+    if not channels:
+        raise ModelNotFound(f"The model `{model}` does not exist or is not open to you.", param="model")
+    if model not in catalog.prices:
+        raise ModelNotFound(f"The model `{model}` has no price yet: ask the operator to set one.", param="model")
+    return catalog.prices[model], channels
+
+
+def _most(request: ChatRequest, price: Price, prompt_tokens: int, settings: Settings) -> Usage:
+    """The most this request can use: its input, and for each choice the lowest cap on output that is known."""
+    caps = [cap for cap in (request.max_tokens, price.max_output) if cap]
+    return Usage(prompt_tokens, request.n * (min(caps) if caps else settings.default_max_tokens))

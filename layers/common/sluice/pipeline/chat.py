@@ -1,0 +1,150 @@
+"""A chat: one canonical request, any dialect on the client's side, any adapter on the provider's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from itertools import chain
+
+from sluice import adapters, prices, sse, tokens
+from sluice.adapters import Adapter
+from sluice.buffer import Buffer
+from sluice.dialects import Dialect, Encoder
+from sluice.errors import InsufficientQuota, ProviderError
+from sluice.pipeline.exchange import Exchange
+from sluice.pipeline.needs import Deps
+from sluice.types import CONTENT, Channel, ChatRequest, Event, Frame, Hold, Identity, Price, Usage
+
+_AFTER_DONE_SECONDS = 0.2
+"""How long a provider that has said all may take to close its answer: one read to the end leaves a connection for the next."""
+
+
+class ChatExchange(Exchange):
+    """`prompt_tokens` is the estimate of the request's input."""
+
+    def __init__(
+        self,
+        deps: Deps,
+        request_id: str,
+        who: Identity,
+        price: Price,
+        channels: tuple[Channel, ...],
+        hold: Hold,
+        dialect: Dialect,
+        request: ChatRequest,
+        prompt_tokens: int,
+    ) -> None:
+        super().__init__(deps, request_id, who, price, channels, hold, request.model, streams=request.stream)
+        self._dialect = dialect
+        self._request = request
+        self._buffer = Buffer(prompt_tokens)
+        self._encoder: Encoder | None = None
+        self._wire = ""
+        self._covered = self._output_covered()
+
+    async def _attempt(self, channel: Channel) -> None:
+        provider = adapters.load(channel.type)
+        adapter = provider.adapter(self._deps.clock())
+        self._wire = provider.wire
+        self._encoder = encoder = self._fresh_encoder(channel)
+        self._buffer = Buffer(self._buffer.prompt_tokens)
+        request = adapter.request(self._request, channel)
+        self._headers = {"x-sluice-dropped": ",".join(request.dropped)} if request.dropped else {}
+        async with self._deps.upstream.open(request) as response:
+            if response.status >= 400:
+                raise adapter.error(response.status, response.headers, await response.error_body())
+            async with aclosing(response.frames()) as frames:
+                async for frame in _until_done(frames, adapter):
+                    native = self._wire == self._dialect.name and response.whole != self._streams
+                    await self._take(frame, list(adapter.feed(frame)), encoder, native=native)
+        for event in adapter.finish():
+            await self._take(Frame(""), [event], encoder, native=False)
+        if not self._committed:
+            raise ProviderError("server", "the provider's answer was empty")
+
+    def _fresh_encoder(self, channel: Channel) -> Encoder:
+        alias = self._model if channel.upstream_model(self._model) != self._model else ""
+        return self._dialect.encoder(self._request, self._request_id, int(self._began), alias)
+
+    async def _take(self, frame: Frame, events: list[Event], encoder: Encoder, *, native: bool) -> None:
+        """One frame of the provider into the buffer and on to the client."""
+        for event in events:
+            self._buffer.add(event)
+        content = any(isinstance(event, CONTENT) for event in events)
+        if not self._streams:
+            self._body = encoder.whole(frame) if native else self._body
+            self._pass_on(b"", content=content)
+        else:
+            frames = encoder.relay(frame) if native else chain.from_iterable(map(encoder.encode, events))
+            self._pass_on(_framed(frames), content=content)
+            await self._afford()
+
+    def _speaks(self, error: ProviderError) -> bool:
+        return self._wire == self._dialect.name
+
+    def _last_words(self) -> bytes:
+        if self._failure:
+            return _framed((self._dialect.error_frame(self._failure, self._request_id),))
+        return _framed(self._encoder.end(self._usage)) if self._encoder else b""
+
+    async def _used(self) -> Usage:
+        """The provider's count, or else our own tokenizer's of the request and of the answer as far as it came."""
+        usage = self._buffer.usage
+        if usage is None:
+            prompt = await asyncio.to_thread(tokens.count_prompt, self._request.body, self._model)
+            output = await asyncio.to_thread(self._buffer.recount, self._count)
+            usage = Usage(prompt, output, source="counted")
+        if not self._streams and not self._body and self._encoder:
+            self._body = self._encoder.completion(self._buffer.completion(usage))
+        return usage
+
+    def _count(self, text: str) -> int:
+        return tokens.count(text, self._model)
+
+    async def _afford(self) -> None:
+        """Extends the hold before the answer passes it. Raises InsufficientQuota where the wallet cannot.
+
+        The running count is high on purpose; before anybody is cut off the tokenizer has the word.
+        """
+        if self._covered is None or not self._streams or self._buffer.output_tokens <= self._covered:
+            return
+        if await self._extend(2 * self._buffer.output_tokens):
+            return
+        exact = await asyncio.to_thread(self._buffer.recount, self._count)
+        if exact <= self._covered or await self._extend(exact + exact // 4) or await self._extend(exact + 32):
+            return
+        self._end = "quota"
+        raise InsufficientQuota(
+            "Your balance is used up: the answer ends here and is charged as far as it came. Top up to go on."
+        )
+
+    async def _extend(self, output_tokens: int) -> bool:
+        amount = prices.cost(Usage(self._buffer.prompt_tokens, output_tokens), self._price)
+        try:
+            self._hold = await self._deps.ledger.extend(self._hold, max(amount, self._hold.amount))
+        except InsufficientQuota:
+            return False
+        self._covered = self._output_covered()
+        return True
+
+    def _output_covered(self) -> int | None:
+        return prices.output_covered(self._hold.amount, self._buffer.prompt_tokens, self._price)
+
+
+async def _until_done(frames: AsyncGenerator[Frame, None], adapter: Adapter) -> AsyncGenerator[Frame, None]:
+    """The frames up to the provider's last word, and no longer than a moment after it."""
+    async for frame in frames:
+        yield frame
+        if adapter.done:
+            break
+    try:
+        async with asyncio.timeout(_AFTER_DONE_SECONDS):
+            async for _ in frames:
+                pass
+    except (TimeoutError, ProviderError):
+        pass
+
+
+def _framed(frames: Iterable[Frame]) -> bytes:
+    return b"".join(sse.encode(frame.data, frame.event) for frame in frames)

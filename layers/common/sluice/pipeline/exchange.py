@@ -1,0 +1,348 @@
+"""One request between its hold and its settlement, whatever is asked: channels tried, money settled, the client served.
+
+What is asked of a channel, and what was used in the end, is a subclass's to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Mapping
+
+from sluice import prices, sse
+from sluice.errors import (
+    CLIENT_FAULT,
+    MARKS_CHANNEL,
+    RETRY_SAME,
+    BadRequest,
+    ProviderError,
+    SluiceError,
+    UpstreamFailed,
+)
+from sluice.pipeline.needs import Deps, Reply
+from sluice.ticker import Ticker
+from sluice.types import Attempt, Channel, EndReason, Hold, Identity, Nano, Price, Receipt, Usage
+
+log = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 0.5
+_LONGEST_WAIT_SECONDS = 20.0
+_LONGEST_COOL_DOWN_SECONDS = 60.0
+_MARK_SECONDS: Mapping[str, float] = {"auth": 60, "quota": 300, "permission": 60, "model_not_found": 60}
+_BROKEN: Mapping[str, EndReason] = {"network": "upstream_cut", "timeout": "timeout"}
+_EXHAUSTED: Mapping[str, tuple[int, str]] = {
+    "rate_limit": (429, "rate_limit_exceeded"),
+    "overloaded": (503, "upstream_overloaded"),
+    "timeout": (504, "upstream_timeout"),
+    "network": (502, "upstream_unreachable"),
+    "server": (502, "upstream_failed"),
+    "auth": (502, "upstream_refused"),
+    "permission": (502, "upstream_refused"),
+    "model_not_found": (502, "upstream_refused"),
+    "quota": (503, "upstream_quota"),
+}
+_HEARTBEAT = sse.comment("keep-alive")
+
+
+class Exchange(ABC):
+    """`model` is the client's name for it; `streams` whether the client is answered piece by piece."""
+
+    def __init__(
+        self,
+        deps: Deps,
+        request_id: str,
+        who: Identity,
+        price: Price,
+        channels: tuple[Channel, ...],
+        hold: Hold,
+        model: str,
+        *,
+        streams: bool,
+    ) -> None:
+        self._deps = deps
+        self._request_id = request_id
+        self._who = who
+        self._price = price
+        self._channels = channels
+        self._hold = hold
+        self._model = model
+        self._streams = streams
+        self._began = deps.clock()
+        self._first_token = 0.0
+        self._asked = ""
+        self._attempts: list[Attempt] = []
+        self._errors: list[ProviderError] = []
+        self._usage: Usage | None = None
+        self._kept: list[bytes] = []
+        self._body = b""
+        self._headers: dict[str, str] = {}
+        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._opened = asyncio.Event()
+        self._closed = asyncio.Event()
+        self._committed = False
+        self._gone = False
+        self._failure: SluiceError | None = None
+        self._end: EndReason = "failed"
+        self._limit: asyncio.Timeout | None = None
+
+    # What a subclass says.
+
+    @abstractmethod
+    async def _attempt(self, channel: Channel) -> None:
+        """One try of one channel, to the end of its answer: passes on what comes. Raises ProviderError."""
+
+    @abstractmethod
+    async def _used(self) -> Usage:
+        """What the answer used, once it was committed."""
+
+    @abstractmethod
+    def _last_words(self) -> bytes:
+        """What closes a stream, after the settlement: the terminator, or the error it ends with."""
+
+    def _speaks(self, error: ProviderError) -> bool:
+        """Whether the client's own format is the one this provider's error came in."""
+        return False
+
+    # The reader: channels -> answer -> settle.
+
+    async def started(self) -> Reply:
+        """Sets the reader to work, and waits for the reply it makes possible."""
+        task = asyncio.create_task(self.read())
+        self._deps.running.add(task)
+        task.add_done_callback(self._deps.running.discard)
+        return await self.reply()
+
+    async def read(self) -> None:
+        """Runs the request to its settlement, whatever happens on the way. Never raises."""
+        try:
+            async with asyncio.timeout(None) as self._limit:
+                await self._ask_channels()
+            self._end = "client_gone" if self._gone else "done"
+        except TimeoutError:
+            self._end = "client_gone"
+        except SluiceError as error:
+            self._failure = error
+        except Exception:
+            log.exception("request %s failed inside the gateway", self._request_id)
+            self._failure = SluiceError("The gateway failed. Try again, or tell the operator the request id.")
+        charged = await self._settle()
+        self._close()
+        self._report(charged)
+
+    async def _ask_channels(self) -> None:
+        """Every sibling, then every next tier, until one answers to the end. Raises SluiceError."""
+        for channel in Ticker(self._open_channels(), self._deps.rng):
+            for tries_left in range(channel.retry, -1, -1):
+                if self._gone:
+                    return
+                error = await self._try(channel)
+                if error is None:
+                    return
+                pause = _pause(error)
+                if pause is None or not tries_left:
+                    break
+                await self._deps.sleep(pause)
+        raise self._exhausted()
+
+    def _open_channels(self) -> tuple[Channel, ...]:
+        """The channels not marked; all of them where every one is, since refusing for certain helps nobody."""
+        active, model = self._deps.marks.active, self._model
+        free = tuple(c for c in self._channels if not any(map(active, _mark_names(c, model))))
+        return free or self._channels
+
+    async def _try(self, channel: Channel) -> ProviderError | None:
+        """One attempt, written down. The error it met if another may follow; raises SluiceError if none may."""
+        self._asked = channel.id
+        self._kept.clear()
+        try:
+            await self._attempt(channel)
+        except ProviderError as error:
+            self._errors.append(error)
+            if self._committed:
+                self._attempts.pop()
+            self._attempts.append(Attempt(channel.id, error.kind, error.status))
+            if self._committed:
+                self._end = _BROKEN.get(error.kind, "upstream_error")
+                raise _broken(error) from error
+            if error.kind in CLIENT_FAULT:
+                raise self._client_fault(error) from error
+            await self._mark(channel, error)
+            return error
+        return None
+
+    async def _mark(self, channel: Channel, error: ProviderError) -> None:
+        """Leaves a channel out for a while: its key or quota is refused, or it said when to come back."""
+        whole, with_model = _mark_names(channel, self._model)
+        if error.kind in MARKS_CHANNEL:
+            about_model = error.kind in ("permission", "model_not_found")
+            await self._deps.marks.mark(with_model if about_model else whole, _MARK_SECONDS[error.kind])
+        elif error.kind == "rate_limit" and error.retry_after:
+            await self._deps.marks.mark(whole, min(error.retry_after, _LONGEST_COOL_DOWN_SECONDS))
+
+    def _pass_on(self, piece: bytes, *, content: bool) -> None:
+        """Keeps what comes before the first content; from there on everything goes out at once."""
+        if not self._committed:
+            self._kept.append(piece)
+            if not content:
+                return
+            self._committed = True
+            self._attempts.append(Attempt(self._asked, "ok"))
+            self._first_token = self._deps.clock()
+            self._opened.set()
+            piece = b"".join(self._kept)
+        if piece and not self._gone:
+            self._pieces.put_nowait(piece)
+
+    async def _settle(self) -> Nano:
+        """Charges what was received and gives the rest of the hold back. Nothing received, nothing charged."""
+        try:
+            if not self._committed:
+                await self._deps.ledger.release(self._hold, self._receipt(Usage(source="none")))
+                return 0
+            self._usage = await self._used()
+            cost = prices.cost(self._usage, self._price)
+            return await self._deps.ledger.settle(self._hold, cost, self._receipt(self._usage))
+        except SluiceError as error:
+            log.error("request %s is not settled (%s): its hold is left to the sweep", self._request_id, error.code)
+            self._failure = self._failure or error
+            return 0
+
+    def _receipt(self, usage: Usage) -> Receipt:
+        now = self._deps.clock()
+        return Receipt(
+            model=self._model,
+            channel_id=self._attempts[-1].channel_id if self._attempts else "",
+            key_id=self._who.key_id,
+            usage=usage,
+            end_reason=self._end,
+            price_version=self._price.version,
+            attempts=tuple(str(attempt) for attempt in self._attempts),
+            duration_ms=int((now - self._began) * 1000),
+            ttft_ms=int((self._first_token - self._began) * 1000) if self._first_token else 0,
+        )
+
+    def _close(self) -> None:
+        """The last word to the client, after the settlement: the terminator, or the error the stream ends with."""
+        if self._failure:
+            self._failure.attempts = tuple(self._attempts)
+        if self._streams:
+            self._pieces.put_nowait(self._last_words())
+        self._pieces.put_nowait(None)
+        self._opened.set()
+        self._closed.set()
+
+    def _report(self, charged: Nano) -> None:
+        """One line a request for the operator: who, where, how much, how it ended. Never content."""
+        receipt = self._receipt(self._usage or Usage(source="none"))
+        fields = {
+            "request_id": self._request_id,
+            "user": self._who.user_id,
+            "key": receipt.key_id,
+            "model": receipt.model,
+            "channel": receipt.channel_id,
+            "attempts": receipt.attempts,
+            "input": receipt.usage.input,
+            "output": receipt.usage.output,
+            "usage_source": receipt.usage.source,
+            "cost_nano": charged,
+            "ttft_ms": receipt.ttft_ms,
+            "duration_ms": receipt.duration_ms,
+            "end_reason": receipt.end_reason,
+            "error": self._failure.code if self._failure else "",
+        }
+        log.info("request", extra={"fields": fields})
+
+    # The writer: what has come -> client.
+
+    async def reply(self) -> Reply:
+        """The reply as soon as its status is certain: at the first content, at the end, or at the first heartbeat."""
+        try:
+            async with asyncio.timeout(self._deps.settings.heartbeat_seconds if self._streams else None):
+                await (self._opened if self._streams else self._closed).wait()
+        except TimeoutError:
+            return Reply({}, stream=self._stream(_HEARTBEAT), leave=self.leave)
+        if self._failure and not (self._committed and self._streams):
+            raise self._failure
+        headers = {**self._headers, "x-sluice-attempts": ",".join(map(str, self._attempts))}
+        if not self._streams:
+            return Reply(headers, body=self._body)
+        return Reply(headers, stream=self._stream(b""), leave=self.leave)
+
+    async def _stream(self, opening: bytes) -> AsyncIterator[bytes]:
+        if opening:
+            yield opening
+        piece: bytes | None = b""
+        while piece is not None:
+            try:
+                async with asyncio.timeout(self._deps.settings.heartbeat_seconds):
+                    piece = await self._pieces.get()
+            except TimeoutError:
+                piece = _HEARTBEAT
+            waiting = [piece] if piece is not None else []
+            while piece is not None and not self._pieces.empty():
+                piece = self._pieces.get_nowait()
+                waiting += [piece] if piece is not None else []
+            if waiting:
+                yield b"".join(waiting)
+
+    def leave(self) -> None:
+        """The client is gone: the writer ends, the reader has a bounded time to reach the provider's usage."""
+        if self._gone or self._closed.is_set():
+            return
+        self._gone = True
+        self._pieces.put_nowait(None)
+        if self._limit is not None:
+            self._limit.reschedule(asyncio.get_running_loop().time() + self._deps.settings.drain_seconds)
+
+    # What is told when nothing came.
+
+    def _client_fault(self, error: ProviderError) -> SluiceError:
+        """The provider's own sentence: the request is at fault, and only its words say how."""
+        code = {"context_length": "context_length_exceeded", "content_filter": "content_filter"}.get(error.kind)
+        message = error.message or "The provider refused the request as invalid."
+        fault = BadRequest(message, param=error.param, code=code or error.code or "invalid_request")
+        if error.body and self._speaks(error):
+            fault.native = (error.status, error.body)
+        return fault
+
+    def _exhausted(self) -> SluiceError:
+        """One error for all attempts: their kinds and statuses, not their channels' keys, endpoints or words."""
+        kinds = {error.kind for error in self._errors}
+        if kinds == {"unsupported"}:
+            first = self._errors[0]
+            return BadRequest(first.message, param=first.param, code="unsupported_parameter")
+        status, code = _EXHAUSTED[kinds.pop()] if len(kinds) == 1 else (502, "upstream_failed")
+        met = "; ".join(
+            f"attempt {number}: {attempt.kind}" + (f" ({attempt.status})" if attempt.status else "")
+            for number, attempt in enumerate(self._attempts, 1)
+        )
+        waits = [error.retry_after for error in self._errors if error.retry_after is not None]
+        message = f"No channel could answer ({met}). You were not charged. Try again later."
+        return UpstreamFailed(
+            message, tuple(self._attempts), status=status, code=code, retry_after=min(waits, default=None)
+        )
+
+
+# --- small rules -----------------------------------------------------------------------------------------------------
+
+
+def _mark_names(channel: Channel, model: str) -> tuple[str, str]:
+    """The names a channel is marked by: whole, and for one model. A new key or endpoint makes new names."""
+    state = f"{channel.secret.reveal()}\n{channel.endpoint}".encode()
+    whole = f"{channel.id}:{hashlib.blake2s(state, digest_size=6).hexdigest()}"
+    return whole, f"{whole}:{model}"
+
+
+def _pause(error: ProviderError) -> float | None:
+    """Seconds before the same channel is asked again; None where the next channel is the better bet."""
+    if error.kind not in RETRY_SAME:
+        return None
+    wait = _RETRY_SECONDS if error.retry_after is None else error.retry_after
+    return wait if wait <= _LONGEST_WAIT_SECONDS else None
+
+
+def _broken(error: ProviderError) -> SluiceError:
+    message = f"The provider broke off the answer ({error.kind}). What came of it is charged; nothing else is."
+    return UpstreamFailed(message, (), status=502, code="upstream_broken")
