@@ -29,7 +29,7 @@ DECIDED: dict[str, dict[tuple[str, str], frozenset[str]]] = {
     "relay": {
         ("POST", "/v1/chat/completions"): KEYHOLDERS,
         ("GET", "/v1/models"): KEYHOLDERS,
-        ("GET", "/v1/models/{id:path}"): KEYHOLDERS,
+        ("GET", "/v1/models/{model:path}"): KEYHOLDERS,
         ("GET", "/health"): EVERYONE,
     },
     "auth": {
