@@ -5,8 +5,8 @@
     LiteLLM       its proxy with one model, one master key, no database, no Redis: no accounting at all
     the upstream  infra/local/scripted_upstream.py at zero pace: 20 chunks as a stream, or one JSON body
 
-Requests go one after the other over one kept connection, in short blocks that take turns, so that what else the machine does
-hits all alike. Exit code 1 when a target is missed.
+Requests go one after the other over one kept connection, in short blocks that take turns, and medians are compared, so that what
+else the machine does hits all alike. Exit code 1 when a target is missed.
 """
 
 from __future__ import annotations
@@ -249,19 +249,18 @@ class Caller:
 class Load:
     """What blocks of requests of one kind took from one party."""
 
-    requests: int = 0
-    processor_seconds: float = 0.0
+    processor_seconds: list[float] = field(default_factory=list)
+    """Per request, one number a block."""
     first_bytes: list[float] = field(default_factory=list)
 
     def block(self, server: Server, caller: Caller, kind: str, requests: int) -> None:
         before = server.processor_seconds()
         self.first_bytes += [caller.ask(kind) for _ in range(requests)]
-        self.processor_seconds += server.processor_seconds() - before
-        self.requests += requests
+        self.processor_seconds.append((server.processor_seconds() - before) / requests)
 
     @property
     def processor_ms(self) -> float:
-        return self.processor_seconds / self.requests * 1000
+        return statistics.median(self.processor_seconds) * 1000
 
     @property
     def first_byte_ms(self) -> float:
@@ -397,7 +396,7 @@ def print_table(table: Sequence[tuple[str, ...]], say: Callable[[str], None] = p
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Sluice's relay beside LiteLLM's proxy and the upstream alone.")
-    parser.add_argument("--rounds", type=int, default=10, help="blocks per party and kind")
+    parser.add_argument("--rounds", type=int, default=15, help="blocks per party and kind")
     parser.add_argument("--requests", type=int, default=20, help="requests per block")
     parser.add_argument("--starts", type=int, default=3, help="measured starts per party")
     asked = parser.parse_args()
