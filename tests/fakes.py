@@ -53,7 +53,7 @@ class MemoryWallets:
             if row["s"] == "open" and row["a"] >= total:
                 return replace(hold, amount=row["a"], expires=row["e"])
             more = total - row["a"]
-            parts = self._make_room(hold.wallet_id, more, now)
+            parts = self._make_room(hold.wallet_id, more, now, but=hold.request_id)
             self._images[hold.wallet_id]["holds"][hold.request_id] = {"a": total, "e": expires, "s": "open"}
             self._write(hold.wallet_id, [*parts, entry_fields("extend", hold.request_id, now, held=more)])
             return replace(hold, amount=total, expires=expires)
@@ -99,11 +99,11 @@ class MemoryWallets:
     def pages(self) -> Iterator[list[Wallet]]:
         yield [wallet_of(image) for image in self._images.values()]
 
-    def _make_room(self, wallet_id: str, amount: Nano, now: int) -> list[dict[str, Any]]:
+    def _make_room(self, wallet_id: str, amount: Nano, now: int, but: str = "") -> list[dict[str, Any]]:
         available = self._images[wallet_id]["available"] if wallet_id in self._images else -1
         if available >= amount:
             return []
-        lapsed = self._lapsed(wallet_id, now)
+        lapsed = [hold for hold in self._lapsed(wallet_id, now) if hold.request_id != but]
         if available + sum(hold.amount for hold in lapsed) < amount:
             raise InsufficientQuota("not enough")
         return self._drop(lapsed, now)

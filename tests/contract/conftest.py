@@ -70,10 +70,10 @@ def dynamodb(request: pytest.FixtureRequest) -> Tables:
 @pytest.fixture
 def moto_tables() -> Iterator[Tables]:
     with mock_aws():
-        yield deployed(_moto_client)
+        yield deployed(moto_client)
 
 
-def _moto_client(service: str) -> Any:
+def moto_client(service: str) -> Any:
     # Named, because moto does not know the host that botocore otherwise makes of the account id in a stream's ARN.
     host = "https://streams.dynamodb.us-east-1.amazonaws.com" if service == "dynamodbstreams" else None
     return SESSION.create_client(service, region_name=ministack.REGION, endpoint_url=host)

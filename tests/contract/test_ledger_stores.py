@@ -218,6 +218,15 @@ def test_a_swept_hold_that_grows_is_set_aside_anew(books: Books) -> None:
     assert books.wallet() == Wallet("ann", 100, 40, books.wallet().seq, {"r1": again})
 
 
+def test_an_expired_hold_that_grows_makes_room_of_others_and_not_of_itself(books: Books) -> None:
+    hold = held(books, "r1", 40, credit=100)
+    books.wallets.hold("ann", "dead", 60, NOW, LATER)
+    with pytest.raises(InsufficientQuota):
+        books.wallets.extend(hold, 101, LATER + 1, LATER + 900)
+    grown = books.wallets.extend(hold, 70, LATER + 1, LATER + 900)
+    assert books.wallet() == Wallet("ann", 100, 30, 4, {"r1": grown})
+
+
 # --- settle and release ---
 
 

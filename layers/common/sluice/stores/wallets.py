@@ -81,22 +81,22 @@ class Wallets:
         """
         if total <= hold.amount:
             return hold
-        image: Image = {}
+        others: Image = {}
         known: Image = {"a": hold.amount, "s": OPEN}
         for _ in range(_TRIES):
             more = total - known["a"]
-            write = _Write(hold.wallet_id).with_row(hold.request_id, known).cover(more, image, now)
+            write = _Write(hold.wallet_id).with_row(hold.request_id, known).cover(more, others, now)
             write.row(hold.request_id, {"a": total, "e": expires, "s": OPEN})
             write.enter(entry_fields("extend", hold.request_id, now, held=more), available=-more)
             applied, image = self._send(write)
             if applied:
                 return replace(hold, amount=total, expires=expires)
-            known = image.get("holds", {}).get(hold.request_id, {"s": DONE})
+            known, others = _apart(image, hold.request_id)
             if known["s"] == DONE:
                 raise Conflict(f"Request {hold.request_id} has ended: its hold cannot grow.")
             if known["s"] == OPEN and known["a"] >= total:
                 return replace(hold, amount=known["a"], expires=known["e"])
-            _refuse_uncovered(image, total - known["a"], now)
+            _refuse_uncovered(others, total - known["a"], now)
         raise _busy()
 
     def settle(
@@ -365,6 +365,13 @@ def credit_mark(reference: str) -> str:
 
 def _key(wallet_id: str) -> dict[str, Any]:
     return pack_item({"pk": wallet_pk(wallet_id), "sk": "WALLET"})
+
+
+def _apart(image: Image, request_id: str) -> tuple[Image, Image]:
+    """A request's own row, and the image without it: a hold that grows must not be dropped for its own sake."""
+    rows: Mapping[str, Any] = image.get("holds", {})
+    others = {name: row for name, row in rows.items() if name != request_id}
+    return rows.get(request_id, {"s": DONE}), {**image, "holds": others}
 
 
 def _lapsed(image: Image, now: int) -> list[Hold]:
