@@ -28,6 +28,7 @@ from sluice.jobs import Jobs
 from sluice.settings import Settings
 from sluice.types import Channel, Entry, Proof, Secret, User, Wallet
 from tests.contract.conftest import Tables, deployed, ministack_endpoint
+from tests.e2e.playback import Playback
 
 __all__ = ["ministack_endpoint"]
 
@@ -189,6 +190,13 @@ def clients(ministack_endpoint: str) -> Iterator[wiring.Clients]:
         made = wiring.Clients(Settings())
         assert made.dynamodb
         yield made
+
+
+@pytest.fixture
+async def playback() -> AsyncIterator[Playback]:
+    """An upstream of any protocol: recorded bytes over real HTTP."""
+    async with Playback() as playback:
+        yield playback
 
 
 @pytest.fixture
