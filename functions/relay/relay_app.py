@@ -125,7 +125,8 @@ def _guarded(deps: Deps, asked: Sequence[tuple[Dialect, Handle]]) -> Callable[[R
             response = _error(dialect, error, request_id)
         except ClientDisconnect:
             response = Response(status_code=499)
-        response.headers["x-request-id"] = request_id
+        # OpenAI's SDK reads the first, Anthropic's the second.
+        response.headers["x-request-id"] = response.headers["request-id"] = request_id
         return response
 
     return guarded

@@ -217,6 +217,12 @@ class ChatRequest:
     raw: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     """The client's headers that belong to its dialect (an Anthropic client's betas), never its credentials."""
+    native: tuple[str, ...] = ()
+    """Fields only a provider of the client's own dialect can honour: losing them would change the meaning."""
+    dropped: tuple[str, ...] = ()
+    """Fields of `raw` that `body` has no place for: lost, and told to the client, on a provider of another dialect."""
+    output_cap: int = 0
+    """Output tokens the hold covers: for a provider that demands a cap where the client named none. 0: nobody said."""
 
 
 @dataclass(frozen=True, slots=True)

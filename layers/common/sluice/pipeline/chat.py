@@ -49,8 +49,10 @@ class ChatExchange(Exchange):
         self._wire = provider.wire
         self._encoder = encoder = self._fresh_encoder(channel)
         self._buffer = Buffer(self._buffer.prompt_tokens)
+        lost = () if self._wire == self._dialect.name else self._translatable()
         request = adapter.request(self._request, channel)
-        self._headers = {"x-sluice-dropped": ",".join(request.dropped)} if request.dropped else {}
+        dropped = dict.fromkeys((*lost, *request.dropped))
+        self._headers = {"x-sluice-dropped": ",".join(dropped)} if dropped else {}
         async with self._deps.upstream.open(request) as response:
             if response.status >= 400:
                 raise adapter.error(response.status, response.headers, await response.error_body())
@@ -62,6 +64,14 @@ class ChatExchange(Exchange):
             await self._take(Frame(""), [event], encoder, native=False)
         if not self._committed:
             raise ProviderError("server", "the provider's answer was empty")
+
+    def _translatable(self) -> tuple[str, ...]:
+        """What a provider of another dialect never sees. Raises ProviderError where that would change the meaning."""
+        if self._request.native:
+            field = self._request.native[0]
+            message = f"`{field}` is only understood by providers of the `{self._dialect.name}` format."
+            raise ProviderError("unsupported", message, param=field)
+        return self._request.dropped
 
     def _fresh_encoder(self, channel: Channel) -> Encoder:
         alias = self._model if channel.upstream_model(self._model) != self._model else ""

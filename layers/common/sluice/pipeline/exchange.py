@@ -165,7 +165,7 @@ class Exchange(ABC):
             self._attempts.append(Attempt(channel.id, error.kind, error.status))
             if self._committed:
                 self._end = _BROKEN.get(error.kind, "upstream_error")
-                raise _broken(error) from error
+                raise self._broken(error) from error
             if error.kind in CLIENT_FAULT:
                 raise self._client_fault(error) from error
             await self._mark(channel, error)
@@ -307,6 +307,13 @@ class Exchange(ABC):
             fault.native = (error.status, error.body)
         return fault
 
+    def _broken(self, error: ProviderError) -> SluiceError:
+        message = f"The provider broke off the answer ({error.kind}). What came of it is charged; nothing else is."
+        broken = UpstreamFailed(message, (), status=502, code="upstream_broken")
+        if error.body and error.kind not in MARKS_CHANNEL and self._speaks(error):
+            broken.native = (error.status, error.body)
+        return broken
+
     def _exhausted(self) -> SluiceError:
         """One error for all attempts: their kinds and statuses, not their channels' keys, endpoints or words."""
         kinds = {error.kind for error in self._errors}
@@ -341,8 +348,3 @@ def _pause(error: ProviderError) -> float | None:
         return None
     wait = _RETRY_SECONDS if error.retry_after is None else error.retry_after
     return wait if wait <= _LONGEST_WAIT_SECONDS else None
-
-
-def _broken(error: ProviderError) -> SluiceError:
-    message = f"The provider broke off the answer ({error.kind}). What came of it is charged; nothing else is."
-    return UpstreamFailed(message, (), status=502, code="upstream_broken")
