@@ -151,7 +151,10 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """One published version of everything routing needs: read whole, never half-changed."""
+    """One published version of everything routing needs: read whole, never half-changed.
+
+    `described` holds what the operator says of models, by the name clients use.
+    """
 
     version: int
     channels: tuple[Channel, ...]
@@ -162,6 +165,29 @@ class Catalog:
 
     def models(self, group: str) -> tuple[str, ...]:
         return tuple(sorted({m for c in self.channels for m in c.models if c.serves(m, group)}))
+    rates: Mapping[RateKind, Decimal] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What is known of a model. 0, "", () and None mean that it is not known.
+
+    `context` and `max_output` are tokens; `input` and `output` name modalities: text, image, audio, video, file. `prices` is the
+    provider's list by kind, USD per million tokens: for an operator to look at, nothing is charged by it.
+    """
+
+    id: str
+    name: str = ""
+    owner: str = ""
+    created: int = 0
+    context: int = 0
+    max_output: int = 0
+    input: tuple[str, ...] = ()
+    output: tuple[str, ...] = ()
+    tools: bool | None = None
+    structured: bool | None = None
+    reasoning: bool | None = None
+    prices: Mapping[str, Decimal] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +197,7 @@ class SealedChannel:
     channel: Channel
     sealed: bytes = b""
 
+    described: Mapping[str, Model] = field(default_factory=dict)
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -195,6 +222,7 @@ class Inbound:
 
 
 @dataclass(frozen=True, slots=True)
+    models: tuple[Model, ...] = ()
 class ChatRequest:
     """A chat request in canonical form.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from sluice.errors import SluiceError
-from sluice.types import ChatRequest, Completion, Event, Frame, Inbound, Usage
+from sluice.types import ChatRequest, Completion, Event, Frame, Inbound, Model, Usage
 
 
 class Encoder(Protocol):
@@ -75,9 +75,9 @@ class Dialect(Protocol):
         """The event that ends a stream which broke after it began."""
         ...
 
-    def models(self, names: Sequence[str]) -> bytes: ...
+    def models(self, models: Sequence[Model]) -> bytes: ...
 
-    def model(self, name: str) -> bytes: ...
+    def model(self, model: Model) -> bytes: ...
 
     def counted(self, tokens: int) -> bytes:
         """The answer to a request to count the input's tokens."""

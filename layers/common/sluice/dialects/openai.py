@@ -23,6 +23,7 @@ from sluice.types import (
     Finish,
     Frame,
     Inbound,
+    Model,
     Raw,
     Reasoning,
     Start,
@@ -81,11 +82,11 @@ class OpenAIDialect:
     def error_frame(self, error: SluiceError, request_id: str) -> Frame:
         return Frame(orjson.dumps(_error(error, request_id)).decode())
 
-    def models(self, names: Sequence[str]) -> bytes:
-        return orjson.dumps({"object": "list", "data": [_model(name) for name in names]})
+    def models(self, models: Sequence[Model]) -> bytes:
+        return orjson.dumps({"object": "list", "data": [_model(model) for model in models]})
 
-    def model(self, name: str) -> bytes:
-        return orjson.dumps(_model(name))
+    def model(self, model: Model) -> bytes:
+        return orjson.dumps(_model(model))
 
     def counted(self, tokens: int) -> bytes:
         return orjson.dumps({"object": "response.input_tokens", "input_tokens": tokens})
@@ -270,8 +271,20 @@ def _error(error: SluiceError, request_id: str) -> dict[str, Any]:
     return {"error": {**told, "request_id": request_id}}
 
 
-def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "sluice"}
+def _model(model: Model) -> dict[str, Any]:
+    """OpenAI's own four fields, and beside them what is known, by the names other compatible gateways have given it."""
+    known = {
+        "name": model.name,
+        "context_window": model.context,
+        "max_output_tokens": model.max_output,
+        "input_modalities": model.input,
+        "output_modalities": model.output,
+        "tools": model.tools,
+        "structured_outputs": model.structured,
+        "reasoning": model.reasoning,
+    }
+    told = {name: value for name, value in known.items() if value is False or value}
+    return {"id": model.id, "object": "model", "created": model.created, "owned_by": model.owner or "sluice", **told}
 
 
 def _frame(value: Mapping[str, Any]) -> Frame:

@@ -11,10 +11,11 @@ import asyncio
 from sluice import prices, tokens
 from sluice.dialects import Dialect
 from sluice.errors import Forbidden, ModelNotFound
+from sluice.pipeline import abilities
 from sluice.pipeline.chat import ChatExchange
 from sluice.pipeline.needs import Deps, Reply
 from sluice.settings import Settings
-from sluice.types import Catalog, Channel, ChatRequest, Identity, Inbound, Price, Usage
+from sluice.types import Catalog, Channel, ChatRequest, Identity, Inbound, Model, Price, Usage
 
 __all__ = ["Deps", "Reply", "chat", "count", "model", "models"]
 
@@ -39,17 +40,19 @@ async def count(deps: Deps, dialect: Dialect, token: str | None, inbound: Inboun
     return await asyncio.to_thread(tokens.count_prompt, request.body, request.model)
 
 
-async def models(deps: Deps, token: str | None) -> list[str]:
+async def models(deps: Deps, token: str | None) -> list[Model]:
     """The models this caller can use now: served to its group, priced, allowed to its key."""
     who, catalog = await asyncio.gather(deps.callers.identify(token), deps.catalog.current())
-    return [model for model in catalog.models(who.group) if model in catalog.prices and who.may_use(model)]
+    names = (name for name in catalog.models(who.group) if name in catalog.prices and who.may_use(name))
+    return [abilities.described(catalog, name, catalog.serving(name, who.group)) for name in names]
 
 
-async def model(deps: Deps, token: str | None, name: str) -> str:
-    """`name` if this caller can use it. Raises ModelNotFound."""
-    if name not in await models(deps, token):
-        raise ModelNotFound(f"The model `{name}` does not exist or is not open to you.", param="model")
-    return name
+async def model(deps: Deps, token: str | None, name: str) -> Model:
+    """The model `name` if this caller can use it. Raises ModelNotFound."""
+    for found in await models(deps, token):
+        if found.id == name:
+            return found
+    raise ModelNotFound(f"The model `{name}` does not exist or is not open to you.", param="model")
 
 
 def _route(catalog: Catalog, who: Identity, model: str) -> tuple[Price, tuple[Channel, ...]]:
