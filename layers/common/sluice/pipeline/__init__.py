@@ -7,6 +7,7 @@ the client. The writer hands what has come to the client: when the client leaves
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from sluice import prices, tokens
 from sluice.dialects import Dialect
@@ -25,6 +26,7 @@ async def chat(deps: Deps, dialect: Dialect, token: str | None, inbound: Inbound
     who, catalog = await asyncio.gather(deps.callers.identify(token), deps.catalog.current())
     request = dialect.parse(inbound)
     price, channels = _route(catalog, who, request.model)
+    request = replace(request, output_cap=_output_cap(request, price, deps.settings))
     prompt_tokens = tokens.estimate_prompt(request.body)
     amount = prices.cost(_most(request, price, prompt_tokens, deps.settings), price)
     hold = await deps.ledger.hold(who.user_id, request_id, amount)
@@ -68,6 +70,11 @@ def _route(catalog: Catalog, who: Identity, model: str) -> tuple[Price, tuple[Ch
 
 
 def _most(request: ChatRequest, price: Price, prompt_tokens: int, settings: Settings) -> Usage:
-    """The most this request can use: its input, and for each choice the lowest cap on output that is known."""
+    """The most this request can use: its input, and its cap on output for each choice."""
+    return Usage(prompt_tokens, request.n * _output_cap(request, price, settings))
+
+
+def _output_cap(request: ChatRequest, price: Price, settings: Settings) -> int:
+    """The lowest cap on output tokens that is known."""
     caps = [cap for cap in (request.max_tokens, price.max_output) if cap]
-    return Usage(prompt_tokens, request.n * (min(caps) if caps else settings.default_max_tokens))
+    return min(caps) if caps else settings.default_max_tokens
