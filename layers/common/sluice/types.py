@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Nano = int
 NANO_PER_USD = 10**9
@@ -19,6 +19,19 @@ ChannelState = Literal["enabled", "disabled"]
 UsageSource = Literal["provider", "counted", "none"]
 EndReason = Literal["done", "client_gone", "upstream_cut", "upstream_error", "quota", "timeout", "failed"]
 EntryKind = Literal["credit", "hold", "extend", "settle", "release", "sweep"]
+RateKind = Literal[
+    "cached_input",
+    "cache_write",
+    "audio_input",
+    "image_input",
+    "audio_output",
+    "per_image",
+    "per_call",
+    "per_second",
+    "per_search",
+    "per_million_characters",
+]
+RATE_KINDS: tuple[RateKind, ...] = get_args(RateKind)
 
 
 class Secret:
@@ -138,7 +151,9 @@ class Channel:
 class Price:
     """USD per million tokens as decimals, valid from `valid_from`. `version` names this row in every receipt.
 
-    `max_output` is the model's own cap on output tokens, 0 where unknown.
+    `max_output` is the model's own cap on output tokens, 0 where unknown. `rates` hold what is not priced as plain text
+    tokens: kinds of tokens in USD per million (a missing one costs as input or output do), and units in USD each
+    (characters per million; a missing one is free).
     """
 
     model: str
@@ -147,24 +162,6 @@ class Price:
     version: str = ""
     valid_from: int = 0
     max_output: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Catalog:
-    """One published version of everything routing needs: read whole, never half-changed.
-
-    `described` holds what the operator says of models, by the name clients use.
-    """
-
-    version: int
-    channels: tuple[Channel, ...]
-    prices: Mapping[str, Price]
-
-    def serving(self, model: str, group: str) -> tuple[Channel, ...]:
-        return tuple(c for c in self.channels if c.serves(model, group))
-
-    def models(self, group: str) -> tuple[str, ...]:
-        return tuple(sorted({m for c in self.channels for m in c.models if c.serves(m, group)}))
     rates: Mapping[RateKind, Decimal] = field(default_factory=dict)
 
 
@@ -191,13 +188,31 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class Catalog:
+    """One published version of everything routing needs: read whole, never half-changed.
+
+    `described` holds what the operator says of models, by the name clients use.
+    """
+
+    version: int
+    channels: tuple[Channel, ...]
+    prices: Mapping[str, Price]
+    described: Mapping[str, Model] = field(default_factory=dict)
+
+    def serving(self, model: str, group: str) -> tuple[Channel, ...]:
+        return tuple(c for c in self.channels if c.serves(model, group))
+
+    def models(self, group: str) -> tuple[str, ...]:
+        return tuple(sorted({m for c in self.channels for m in c.models if c.serves(m, group)}))
+
+
+@dataclass(frozen=True, slots=True)
 class SealedChannel:
     """A channel at rest: `channel.secret` is empty, `sealed` is what the vault made of it (empty: there is none)."""
 
     channel: Channel
     sealed: bytes = b""
 
-    described: Mapping[str, Model] = field(default_factory=dict)
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -207,6 +222,7 @@ class Snapshot:
     channels: tuple[SealedChannel, ...] = ()
     prices: tuple[Price, ...] = ()
     data_key: bytes = b""
+    models: tuple[Model, ...] = ()
 
 
 # --- the request and its answer --------------------------------------------------------------------------------------
@@ -222,7 +238,6 @@ class Inbound:
 
 
 @dataclass(frozen=True, slots=True)
-    models: tuple[Model, ...] = ()
 class ChatRequest:
     """A chat request in canonical form.
 
@@ -255,9 +270,10 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What one answer used. `cached` and `cache_write` are part of `input`, `reasoning` is part of `output` (OpenAI's way).
+    """What one answer used. `cached`, `cache_write`, `audio_input` and `image_input` are part of `input`, `reasoning` and
+    `audio_output` are part of `output` (OpenAI's way).
 
-    `units` counts what is no token, by kind: "image", "second", "character", "search", "call".
+    `units` counts what is no token, by kind: "image", "second", "character", "search", "call" (one where it is not told).
     """
 
     input: int = 0
@@ -267,6 +283,9 @@ class Usage:
     source: UsageSource = "provider"
     cache_write: int = 0
     units: Mapping[str, int] = field(default_factory=dict)
+    audio_input: int = 0
+    image_input: int = 0
+    audio_output: int = 0
 
 
 @dataclass(frozen=True, slots=True)
