@@ -60,7 +60,7 @@ def real_books(tables: Tables) -> Books:
 
 
 def receipt(model: str = "gpt", output: int = 7) -> Receipt:
-    usage = Usage(input=5, output=output, cached=2, reasoning=1)
+    usage = Usage(5, output, cached=2, reasoning=1, cache_write=1, units={"image": 2}, audio_output=output // 2)
     return Receipt(model, "c1", "k1", usage, "done", "p1", attempts=("c0=server/500", "c1=ok/200"), duration_ms=9)
 
 
@@ -416,6 +416,32 @@ def test_a_crowd_on_one_wallet_never_meets_a_conflict(ministack_tables: Tables) 
         charged = list(pool.map(carry, range(64)))
     assert charged == [20] * 64
     assert books.wallet().balance == 0
+
+
+def test_a_crowd_tidies_faster_than_it_leaves_marks(ministack_tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wallets_module, "MOST_HOLDS", 100)
+    books = real_books(ministack_tables)
+    books.wallets.credit("ann", 10_000, "ref", NOW)
+
+    def carry(number: int) -> int:
+        books.wallets.settle(books.wallets.hold("ann", f"r{number}", 10, NOW, LATER), 1, NOW, receipt())
+        return len(rows(ministack_tables)) if number % 20 == 0 else 0
+
+    with ThreadPoolExecutor(24) as pool:
+        assert max(pool.map(carry, range(400))) < 100
+    assert books.wallet().balance == 9600
+
+
+def test_a_full_map_is_opened_by_the_hold_that_meets_it(dynamodb: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+    books = real_books(dynamodb)
+    books.wallets.credit("ann", 100, "ref", NOW)
+    for number in range(20):
+        books.wallets.settle(books.wallets.hold("ann", f"r{number}", 1, NOW, LATER), 1, NOW)
+    before = len(rows(dynamodb))
+    monkeypatch.setattr(wallets_module, "MOST_HOLDS", 5)
+    monkeypatch.setattr(wallets_module, "MARKS_KEPT", 2)
+    assert books.wallets.hold("ann", "next", 1, NOW, LATER).amount == 1
+    assert len(rows(dynamodb)) < before
 
 
 def test_a_settle_sent_by_many_threads_charges_once(ministack_tables: Tables) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
+from zlib import crc32
 
 from sluice.errors import Conflict, InsufficientQuota, NotFound, RateLimited, Unavailable
 from sluice.prices import nano_to_usd
@@ -26,7 +27,7 @@ OPEN, DONE, SWEPT, CREDIT = "open", "done", "swept", "credit"
 
 MOST_HOLDS = 512
 """Rows in one wallet's map, open and ended: some 35 KB. Beyond that a bigger tenant wants several wallets."""
-MARKS_KEPT = 32
+MARKS_KEPT = 16
 """Marks that stay although they are young. More would make each write of a busy wallet cost more than its first KB."""
 TIDIED_AT_ONCE = 8
 DROPPED_AT_ONCE = 25
@@ -63,12 +64,13 @@ class Wallets:
         _refuse_negative(amount)
         image: Image = {}
         for _ in range(_TRIES):
-            write = _Write(wallet_id).cover(amount, image, now).without(request_id).with_room(image, now)
+            stale = _stale(image, now, request_id)
+            write = _Write(wallet_id).cover(amount, image, now).without(request_id).with_room(image, stale)
             write.row(request_id, {"a": amount, "e": expires, "s": OPEN})
             write.enter(entry_fields("hold", request_id, now, held=amount), available=-amount)
             applied, image = self._send(write, answer="ALL_NEW")
             if applied:
-                return Hold(wallet_id, request_id, amount, expires, stale=_stale(image, now))
+                return Hold(wallet_id, request_id, amount, expires, stale=_stale(image, now, request_id))
             if row := image.get("holds", {}).get(request_id):
                 return _same_hold(wallet_id, request_id, row)
             _refuse_hold(image, amount, now)
@@ -157,7 +159,9 @@ class Wallets:
         swept: list[Hold] = []
         image, tries = self._read(wallet_id), 0
         while lapsed := _lapsed(image, now)[:DROPPED_AT_ONCE]:
-            applied, image = self._send(_Write(wallet_id).drop(lapsed, now).tidy(_stale(image, now)), answer="ALL_NEW")
+            applied, image = self._send(
+                _Write(wallet_id).drop(lapsed, now).tidy(_stale(image, now, wallet_id)), answer="ALL_NEW"
+            )
             if applied:
                 swept += lapsed
             elif (tries := tries + 1) == _TRIES:
@@ -264,9 +268,10 @@ class _Write:
         self._conditions.append(f"{path}.s = {self._value(known['s'])} AND {path}.a = {self._value(known['a'])}")
         return self
 
-    def with_room(self, image: Image, now: int) -> _Write:
-        stale = _stale(image, now)
-        self._conditions.append(f"size(holds) < {self._value(MOST_HOLDS + len(stale))}")
+    def with_room(self, image: Image, stale: Sequence[str]) -> _Write:
+        """Needs a free row, or room made by what is tidied: that shrinks a map that is full, however full it is."""
+        most = max(MOST_HOLDS, len(image["holds"]) + len(stale)) if stale else MOST_HOLDS
+        self._conditions.append(f"size(holds) < {self._value(most)}")
         return self.tidy(stale)
 
     def needing(self, amount: Nano) -> _Write:
@@ -382,14 +387,18 @@ def _lapsed(image: Image, now: int) -> list[Hold]:
     return sorted(expired, key=lambda hold: (-hold.amount, hold.request_id))
 
 
-def _stale(image: Image, now: int) -> tuple[str, ...]:
-    """Marks that may go: those past their time, then those that are too many; a few, for the next write to remove."""
+def _stale(image: Image, now: int, reader: str) -> tuple[str, ...]:
+    """Marks that may go: those past their time, and those that are too many; a few, for the next write to remove.
+
+    Which few depends on who reads: all the requests of a crowd see the same marks, and would remove the same ones.
+    """
     rows: Mapping[str, Any] = image.get("holds", {})
     marks = sorted((row["s"] == SWEPT, row["e"], name) for name, row in rows.items() if row["s"] in (DONE, SWEPT))
-    over = max(0, len(marks) - MARKS_KEPT)
-    surplus = [name for _, _, name in marks[:over]]
+    surplus = [name for _, _, name in marks[: max(0, len(marks) - MARKS_KEPT)]]
     expired = [name for name, row in rows.items() if row["s"] != OPEN and row["e"] < now]
-    return tuple(dict.fromkeys(expired + surplus))[:TIDIED_AT_ONCE]
+    going = list(dict.fromkeys(expired + surplus))
+    start = crc32(reader.encode()) % len(going) if len(going) > TIDIED_AT_ONCE else 0
+    return tuple((going + going)[start : start + min(len(going), TIDIED_AT_ONCE)])
 
 
 def _same_hold(wallet_id: str, request_id: str, row: Image) -> Hold:
@@ -402,7 +411,7 @@ def _refuse_hold(image: Image, amount: Nano, now: int) -> None:
     if not image:
         raise InsufficientQuota("Your account has no credit yet. Add credit, then send the request again.")
     _refuse_uncovered(image, amount, now)
-    if len(image["holds"]) >= MOST_HOLDS and not _stale(image, now):
+    if len(image["holds"]) >= MOST_HOLDS and not _stale(image, now, ""):
         raise RateLimited("Too many requests of yours are open at once. Wait for some to end.", retry_after=1)
 
 
