@@ -35,6 +35,7 @@ from sluice.types import (
 _MAX_CHOICES = 128
 _ROLES = frozenset({"developer", "system", "user", "assistant", "tool", "function"})
 _DONE = Frame("[DONE]")
+_NO_USAGE = ',"usage":null'
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +112,11 @@ class OpenAIEncoder:
     def relay(self, frame: Frame) -> Iterable[Frame]:
         if frame.data.startswith("[DONE]"):
             return ()
-        if self._seen and not self._alias and '"usage"' not in frame.data:
-            return (frame,)
+        if self._seen and not self._alias:
+            # Most frames of most streams. Inside a JSON string every quote is escaped, so that the text can only be the field.
+            bare = frame.data if self._chat.include_usage else frame.data.replace(_NO_USAGE, "")
+            if '"usage"' not in bare.replace(_NO_USAGE, ""):
+                return (frame if bare is frame.data else Frame(bare, frame.event),)
         return self._restated(orjson.loads(frame.data))
 
     def encode(self, event: Event) -> Iterable[Frame]:
