@@ -1,1 +1,1 @@
-"""Sluice: a serverless AI gateway. Imports go down only; see docs/architecture.md."""
+"""Sluice: a serverless AI gateway. Imports go down only; CONTRIBUTING.md has the levels, pipeline the story."""
