@@ -1,4 +1,4 @@
-"""Level 2: HTTP to providers, and nothing else that leaves for one.
+"""Level 2: HTTP and WebSocket to providers, and nothing else that leaves for one.
 
 httpcore, the transport under httpx, since of what httpx adds (redirects, cookies, proxy variables, decoding) a gateway wants
 nothing, and a streamed answer costs a third less without it. What goes wrong on the way is a ProviderError of kind "network"
@@ -9,16 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 import certifi
 import httpcore
 
 from sluice.errors import ProviderError
-from sluice.sse import EventTooLarge, SSEDecoder
+from sluice.eventstream import BadMessage, EventStreamDecoder
+from sluice.sse import MAX_EVENT_BYTES, EventTooLarge, SSEDecoder
 from sluice.types import Frame, UpstreamRequest
+
+if TYPE_CHECKING:
+    from websockets.asyncio.client import ClientConnection
+
+Framing = Literal["sse", "eventstream", "websocket"]
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
@@ -30,42 +37,59 @@ _FAILURES = (
     httpcore.UnsupportedProtocol,
     ValueError,
 )
+_CLOSING_SECONDS = 1.0
 _WHITE = b" \t\r\n\xef\xbb\xbf"
+
+
+class _Messages:
+    """A WebSocket cuts its messages itself: each is a frame."""
+
+    def feed(self, message: bytes) -> list[Frame]:
+        return [Frame(message.decode("utf-8", "replace"))] if message else []
+
+    def finish(self) -> list[Frame]:
+        return []
+
+
+_DECODERS: Mapping[Framing, Callable[[], SSEDecoder | EventStreamDecoder | _Messages]] = {
+    "sse": SSEDecoder,
+    "eventstream": EventStreamDecoder,
+    "websocket": _Messages,
+}
 
 
 class UpstreamResponse:
     """A provider's answer being read. `whole` turns true when it proves to be one JSON body and no stream."""
 
-    def __init__(self, response: httpcore.Response) -> None:
-        self._response = response
-        self.status = response.status
-        self.headers: Mapping[str, str] = {
-            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers
-        }
+    def __init__(self, status: int, headers: Mapping[str, str], chunks: AsyncIterator[bytes], framing: Framing) -> None:
+        self.status = status
+        self.headers = headers
         self.whole = False
+        self._chunks = chunks
+        self._framing: Framing = framing
 
     async def frames(self) -> AsyncGenerator[Frame, None]:
         """The stream's frames, or one frame with the whole body. Its first byte tells which, not its content type:
         providers label either as the other (facts/providers.md section 1)."""
-        chunks = self._chunks()
+        chunks = self._chunks
         opening = b""
         async for chunk in chunks:
             opening += chunk
             if opening.strip(_WHITE):
                 break
-        if opening.lstrip(_WHITE)[:1] in (b"{", b"["):
+        if self._framing != "websocket" and opening.lstrip(_WHITE)[:1] in (b"{", b"["):
             self.whole = True
             rest = await _collect(chunks, MAX_BODY_BYTES)
             yield Frame((opening + rest).decode("utf-8", "replace").strip("\ufeff \r\n\t"))
             return
-        decoder = SSEDecoder()
+        decoder = _DECODERS[self._framing]()
         try:
             for frame in decoder.feed(opening):
                 yield frame
             async for chunk in chunks:
                 for frame in decoder.feed(chunk):
                     yield frame
-        except EventTooLarge as error:
+        except (EventTooLarge, BadMessage) as error:
             raise ProviderError("server", str(error)) from error
         for frame in decoder.finish():
             yield frame
@@ -73,40 +97,30 @@ class UpstreamResponse:
     async def error_body(self) -> bytes:
         """The body of an answer that is an error, cut at 64 KB; whatever came of it where it broke off."""
         try:
-            return await _collect(self._chunks(), MAX_ERROR_BYTES)
+            return await _collect(self._chunks, MAX_ERROR_BYTES)
         except ProviderError:
             return b""
-
-    async def _chunks(self) -> AsyncIterator[bytes]:
-        try:
-            async for chunk in self._response.aiter_stream():
-                yield chunk
-        except _FAILURES as error:
-            raise _met(error) from error
 
 
 class Upstream:
     """One pool of connections per proxy. `connect_timeout` and `read_timeout` (the longest silence) are in seconds."""
 
     def __init__(self, connect_timeout: float, read_timeout: float, max_connections: int = 1000) -> None:
-        self._timeouts = {
-            "timeout": {
-                "connect": connect_timeout,
-                "pool": connect_timeout,
-                "read": read_timeout,
-                "write": read_timeout,
-            }
-        }
+        self._connect_timeout = connect_timeout
+        self._read_timeout = read_timeout
         self._max_connections = max_connections
         self._pools: dict[str, httpcore.AsyncConnectionPool] = {}
         self._context: ssl.SSLContext | None = None
 
-    @asynccontextmanager
-    async def open(self, request: UpstreamRequest) -> AsyncIterator[UpstreamResponse]:
+    def open(self, request: UpstreamRequest) -> AbstractAsyncContextManager[UpstreamResponse]:
         """Sends `request` and gives the answer once its headers are there. Leaving the block hangs up.
 
         Raises ProviderError("network" | "timeout").
         """
+        return self._websocket(request) if request.framing == "websocket" else self._http(request)
+
+    @asynccontextmanager
+    async def _http(self, request: UpstreamRequest) -> AsyncIterator[UpstreamResponse]:
         headers = {
             "host": urlsplit(request.url).netloc,
             "user-agent": "sluice",
@@ -120,15 +134,59 @@ class Upstream:
                 request.url,
                 headers=list(headers.items()),
                 content=request.body,
-                extensions=self._timeouts,
+                extensions={"timeout": self._timeouts},
             )
             response = await self._pool(request.proxy).handle_async_request(sent)
         except _FAILURES as error:
             raise _met(error) from error
+        told = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
         try:
-            yield UpstreamResponse(response)
+            yield UpstreamResponse(response.status, told, _received(response), request.framing)
         finally:
             await response.aclose()
+
+    @asynccontextmanager
+    async def _websocket(self, request: UpstreamRequest) -> AsyncIterator[UpstreamResponse]:
+        """The body is the first message. A refused handshake is an answer with its status and body."""
+        from websockets.exceptions import InvalidStatus, WebSocketException
+
+        connection: ClientConnection | None = None
+        try:
+            connection = await self._shake_hands(request)
+            await connection.send(request.body, text=True)
+            response = UpstreamResponse(200, {}, _messages(connection, self._read_timeout), "websocket")
+        except InvalidStatus as error:
+            told = {name.lower(): value for name, value in error.response.headers.raw_items()}
+            response = UpstreamResponse(
+                error.response.status_code, told, _once(bytes(error.response.body or b"")), "websocket"
+            )
+        except (OSError, ValueError, WebSocketException) as error:
+            raise _met(error) from error
+        try:
+            yield response
+        finally:
+            if connection:
+                await connection.close()
+
+    async def _shake_hands(self, request: UpstreamRequest) -> ClientConnection:
+        from websockets.asyncio.client import connect
+
+        class Connect(connect):
+            def process_redirect(self, exc: Exception) -> Exception | str:
+                return exc
+
+        return await Connect(
+            request.url,
+            additional_headers=dict(request.headers),
+            user_agent_header="sluice",
+            compression=None,
+            proxy=request.proxy or None,
+            open_timeout=self._connect_timeout,
+            ping_interval=None,
+            close_timeout=_CLOSING_SECONDS,
+            max_size=MAX_EVENT_BYTES,
+            ssl=self._trust() if request.url.startswith("wss:") else None,
+        )
 
     async def close(self) -> None:
         await asyncio.gather(*(pool.aclose() for pool in self._pools.values()))
@@ -136,16 +194,24 @@ class Upstream:
 
     def _pool(self, proxy: str) -> httpcore.AsyncConnectionPool:
         if proxy not in self._pools:
-            # One context for all pools: loading the trust store costs 30 ms each time.
-            self._context = self._context or _trusting()
             self._pools[proxy] = httpcore.AsyncConnectionPool(
-                ssl_context=self._context,
+                ssl_context=self._trust(),
                 proxy=httpcore.Proxy(proxy) if proxy else None,
                 max_connections=self._max_connections,
                 max_keepalive_connections=100,
                 keepalive_expiry=30,
             )
         return self._pools[proxy]
+
+    def _trust(self) -> ssl.SSLContext:
+        """One context for everything: loading the trust store costs 30 ms each time."""
+        self._context = self._context or _trusting()
+        return self._context
+
+    @property
+    def _timeouts(self) -> Mapping[str, float]:
+        connect, read = self._connect_timeout, self._read_timeout
+        return {"connect": connect, "pool": connect, "read": read, "write": read}
 
 
 def _trusting() -> ssl.SSLContext:
@@ -154,6 +220,32 @@ def _trusting() -> ssl.SSLContext:
     if not context.cert_store_stats()["x509_ca"]:
         context.load_verify_locations(certifi.where())
     return context
+
+
+async def _received(response: httpcore.Response) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in response.aiter_stream():
+            yield chunk
+    except _FAILURES as error:
+        raise _met(error) from error
+
+
+async def _messages(connection: ClientConnection, read_timeout: float) -> AsyncIterator[bytes]:
+    from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
+
+    try:
+        while True:
+            async with asyncio.timeout(read_timeout):
+                message = await connection.recv(decode=False)
+            yield message
+    except ConnectionClosedOK:
+        return
+    except (ConnectionClosedError, TimeoutError) as error:
+        raise _met(error) from error
+
+
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    yield body
 
 
 async def _collect(chunks: AsyncIterator[bytes], most: int) -> bytes:
@@ -169,6 +261,6 @@ async def _collect(chunks: AsyncIterator[bytes], most: int) -> bytes:
 
 def _met(error: Exception) -> ProviderError:
     """The cause's kind without its text: that may hold an endpoint."""
-    if isinstance(error, httpcore.TimeoutException):
+    if isinstance(error, (httpcore.TimeoutException, TimeoutError)):
         return ProviderError("timeout", f"no answer in time ({type(error).__name__})")
     return ProviderError("network", f"the connection failed ({type(error).__name__})")
