@@ -79,8 +79,8 @@ def _add_prices(app: FastAPI, deps: AdminDeps) -> None:
     @app.put(f"{ROOT}/prices/{{model:path}}", tags=["prices"])
     async def put_price(model: str, given: NewPrice) -> PriceShape:
         """Sets what a model costs from `valid_from` on. What was in effect before stays on record."""
-        price = await deps.catalog.put_price(model, given.input, given.output, given.max_output, given.valid_from)
-        return PriceShape.of(price)
+        terms = (given.input, given.output, given.max_output, given.valid_from, given.rates())
+        return PriceShape.of(await deps.catalog.put_price(model, *terms))
 
     @app.get(f"{ROOT}/prices", tags=["prices"])
     async def list_prices() -> Prices:

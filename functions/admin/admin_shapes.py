@@ -5,12 +5,27 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StrictBool, StrictInt, StrictStr
 
+from sluice.catalog import Described
 from sluice.envelope import Amount
-from sluice.types import ApiKey, Channel, DayUsage, Entry, Price, Proof, SealedChannel, Secret, User
+from sluice.types import (
+    RATE_KINDS,
+    ApiKey,
+    Channel,
+    DayUsage,
+    Entry,
+    Model,
+    Price,
+    Proof,
+    RateKind,
+    SealedChannel,
+    Secret,
+    User,
+)
 
 Rate = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=9, description="USD per million tokens")]
+Each = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=9, description="USD for one")]
 Words = list[StrictStr]
 
 
@@ -102,18 +117,43 @@ class Channels(BaseModel):
 
 
 class NewPrice(Given):
+    """`input` and `output`, and each kind of token that has a price of its own, in USD per million; units in USD each."""
+
     input: Rate
     output: Rate
+    cached_input: Rate | None = None
+    cache_write: Rate | None = None
+    audio_input: Rate | None = None
+    image_input: Rate | None = None
+    audio_output: Rate | None = None
+    per_image: Each | None = None
+    per_call: Each | None = None
+    per_second: Each | None = None
+    per_search: Each | None = None
+    per_million_characters: Each | None = None
     max_output: StrictInt = Field(default=0, description="the model's own cap on output tokens; 0 where unknown")
     valid_from: StrictInt = Field(default=0, description="when it takes effect; 0 for now")
 
+    def rates(self) -> dict[RateKind, Decimal]:
+        return {kind: rate for kind in RATE_KINDS if (rate := getattr(self, kind)) is not None}
+
 
 class PriceShape(BaseModel):
-    """`input` and `output` are decimal texts, USD per million tokens."""
+    """Prices are decimal texts, in the units they were put in; null where this kind has none of its own."""
 
     model: str
     input: str
     output: str
+    cached_input: str | None = None
+    cache_write: str | None = None
+    audio_input: str | None = None
+    image_input: str | None = None
+    audio_output: str | None = None
+    per_image: str | None = None
+    per_call: str | None = None
+    per_second: str | None = None
+    per_search: str | None = None
+    per_million_characters: str | None = None
     max_output: int
     valid_from: int
     version: str
@@ -127,11 +167,82 @@ class PriceShape(BaseModel):
             max_output=price.max_output,
             valid_from=price.valid_from,
             version=price.version,
+            **{kind: format(rate, "f") for kind, rate in price.rates.items()},
         )
 
 
 class Prices(BaseModel):
     data: list[PriceShape]
+
+
+# --- models ---
+
+Modalities = list[Literal["text", "image", "audio", "video", "file"]]
+
+
+class NewModel(Given):
+    """What is said of a model. A field that is left out stays what the default catalogue knows, or unknown."""
+
+    name: StrictStr = Field(default="", description="a name to show")
+    owner: StrictStr = Field(default="", description="who made it")
+    created: StrictInt = Field(default=0, ge=0, description="when it came out")
+    context: StrictInt = Field(default=0, ge=0, description="tokens of input and output together; 0 where unknown")
+    max_output: StrictInt = Field(default=0, ge=0, description="tokens of one answer at most; 0 where unknown")
+    input: Modalities = Field(default=[], description="what it takes; a request with anything else is refused")
+    output: Modalities = Field(default=[], description="what it gives")
+    tools: StrictBool | None = Field(default=None, description="false: a request with tools is refused")
+    structured: StrictBool | None = Field(default=None, description="false: a request for json_schema is refused")
+    reasoning: StrictBool | None = None
+
+    def model(self, name: str) -> Model:
+        given = self.model_dump()
+        return Model(name, **{**given, "input": tuple(self.input), "output": tuple(self.output)})
+
+
+class ModelShape(BaseModel):
+    """`said` are the fields that stand here because an operator said so; the others are the default catalogue's, of `as_of`.
+
+    `list_prices` are the provider's, as decimal texts by the kinds of `PUT /prices`: nothing is charged by them.
+    """
+
+    id: str
+    name: str
+    owner: str
+    created: int
+    context: int
+    max_output: int
+    input: list[str]
+    output: list[str]
+    tools: bool | None
+    structured: bool | None
+    reasoning: bool | None
+    list_prices: dict[str, str]
+    said: list[str]
+    as_of: str
+
+    @classmethod
+    def of(cls, described: Described) -> ModelShape:
+        model = described.model
+        return cls(
+            id=model.id,
+            name=model.name,
+            owner=model.owner,
+            created=model.created,
+            context=model.context,
+            max_output=model.max_output,
+            input=list(model.input),
+            output=list(model.output),
+            tools=model.tools,
+            structured=model.structured,
+            reasoning=model.reasoning,
+            list_prices={kind: format(usd, "f") for kind, usd in model.prices.items()},
+            said=list(described.said),
+            as_of=described.as_of,
+        )
+
+
+class Models(BaseModel):
+    data: list[ModelShape]
 
 
 # --- users and keys ---
@@ -234,7 +345,12 @@ class UsageCounts(BaseModel):
     input: int
     output: int
     cached: int
+    cache_write: int
+    audio_input: int
+    image_input: int
     reasoning: int
+    audio_output: int
+    units: dict[str, int]
     source: str
 
 

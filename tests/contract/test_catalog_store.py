@@ -23,7 +23,10 @@ CHANNEL = Channel(
     "a", "openai", "A", ("m", "x/y"), 2, 3, "disabled", 1, Secret(""), "https://host/v1", "", ("vip",), {"m": "n"}
 )
 PRICE = Price("x/y", Decimal("0.15"), Decimal(10), "x/y@5.1", 5, 4096)
-FULL = Snapshot(0, (SealedChannel(CHANNEL, b"\x00sealed\xff"),), (PRICE,), b"\x01wrapped\xfe")
+KINDS = Price(
+    "z", Decimal(0), Decimal(0), "z@5.1", 5, rates={"cached_input": Decimal("0.10"), "per_image": Decimal("0.04")}
+)
+FULL = Snapshot(0, (SealedChannel(CHANNEL, b"\x00sealed\xff"),), (PRICE, KINDS), b"\x01wrapped\xfe")
 
 
 @pytest.fixture(params=["memory", "moto", "ministack"])
@@ -51,7 +54,7 @@ def test_rows_that_are_gone_are_gone_from_both(store: CatalogRows) -> None:
     second = store.publish(first, replace(first, channels=()))
     assert store.load() == store.rows() == second
     assert second.channels == ()
-    assert second.prices == (PRICE,)
+    assert second.prices == (PRICE, KINDS)
 
 
 def test_a_change_on_top_of_an_older_version_conflicts_and_changes_nothing(store: CatalogRows) -> None:

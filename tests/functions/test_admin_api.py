@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 import admin_app
-from sluice.types import Receipt, Usage
+from sluice.types import RATE_KINDS, Receipt, Usage
 from tests.operator_desk import Desk, caller
 
 CANARY = "sk-provider-canary-0123456789"
@@ -191,6 +191,17 @@ async def test_a_price_is_exact_whether_sent_as_number_or_text(api: httpx.AsyncC
 JSON = {"content-type": "application/json"}
 
 
+async def test_every_kind_of_price_is_kept_as_it_was_put(api: httpx.AsyncClient) -> None:
+    kinds = {kind: f"0.0{number}" for number, kind in enumerate(RATE_KINDS)}
+    put = await good(api.put("prices/m", json={"input": 1, "output": 2, **kinds}))
+    assert {kind: put[kind] for kind in RATE_KINDS} == kinds
+    assert await good(api.get("prices")) == {"data": [put]}
+    again = await good(api.put("prices/m", json={"input": 1, "output": 2, **kinds}))
+    assert again["version"] == put["version"]
+    plain = await good(api.put("prices/n", json={"input": 1, "output": 2, "cached_input": None}))
+    assert {plain[kind] for kind in RATE_KINDS} == {None}
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [
@@ -206,6 +217,8 @@ JSON = {"content-type": "application/json"}
         ('{"input": 1, "output": 1, "valid_from": 5}', "valid_from"),
         ('{"input": 1, "output": 1, "max_output": -5}', "max_output"),
         ('{"input": 1, "output": 1, "currency": "EUR"}', "currency"),
+        ('{"input": 1, "output": 1, "per_image": -1}', "per_image"),
+        ('{"input": 1, "output": 1, "cached_input": "1e-10"}', "cached_input"),
     ],
 )
 async def test_a_bad_price_is_named(api: httpx.AsyncClient, body: str, param: str) -> None:
@@ -374,7 +387,7 @@ async def test_a_foreign_user_has_no_money_here(api: httpx.AsyncClient) -> None:
 async def spend(desk: Desk, user_id: str) -> None:
     """One request that held 0.5 USD and cost 0.25, as the relay would have it."""
     hold = await desk.ledger.hold(user_id, "req_1", 500_000_000)
-    usage = Usage(input=10, output=20)
+    usage = Usage(input=10, output=20, cache_write=4, units={"image": 2})
     await desk.ledger.settle(
         hold, 250_000_000, Receipt("gpt", "ch", "key_1", usage, "done", "gpt@1.1", ("ch=ok",), 12, 3)
     )
@@ -390,7 +403,8 @@ async def test_entries_usage_and_proof_tell_where_the_money_went(api: httpx.Asyn
         ("hold", 0, 500_000_000),
         ("settle", -250_000_000, -500_000_000),
     ]
-    assert entries["data"][2]["receipt"]["usage"]["output"] == 20
+    told = entries["data"][2]["receipt"]["usage"]
+    assert (told["output"], told["cache_write"], told["units"]) == (20, 4, {"image": 2})
     assert entries["data"][2]["balance"]["usd"] == "0.75"
     assert entries["next"] is None
     (day,) = (await good(api.get(f"{ann}/usage")))["data"]

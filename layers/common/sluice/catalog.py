@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from sluice.errors import BadRequest, Conflict, NotFound, Unavailable
-from sluice.types import Catalog, Channel, Price, SealedChannel, Secret, Snapshot
+from sluice.types import RATE_KINDS, Catalog, Channel, Model, Price, RateKind, SealedChannel, Secret, Snapshot
 from sluice.vault import NotOpened, Vault
 
 log = logging.getLogger(__name__)
@@ -114,7 +114,8 @@ class LiveCatalog:
             return held
         snapshot = self._store.load()
         channels = tuple(self._open(snapshot))
-        return _effective(Catalog(snapshot.version, channels, {}), snapshot.prices, self._clock())
+        described = {model.id: model for model in snapshot.models}
+        return _effective(Catalog(snapshot.version, channels, {}, described), snapshot.prices, self._clock())
 
     def _open(self, snapshot: Snapshot) -> Iterable[Channel]:
         for one in snapshot.channels:
@@ -164,7 +165,16 @@ def _effective(catalog: Catalog, prices: tuple[Price, ...], now: float) -> _Held
 
 
 class CatalogEditor:
-    """Changes to channels and prices. Each one is published at once, as one version more.
+    """Changes to channels, models and prices. Each one is published at once, as one version more.
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A model, and which fields an operator said; the others are what was known on `as_of` (YYYY-MM-DD)."""
+
+    model: Model
+    said: tuple[str, ...]
+    as_of: str
+
+
 
     `known_types` gives the adapters that exist. Every method may raise Unavailable; what is not found raises NotFound,
     what is not valid BadRequest naming the field.
@@ -227,13 +237,19 @@ class CatalogEditor:
         return tuple(sorted(rows.prices, key=lambda price: (price.model, price.valid_from)))
 
     async def put_price(
-        self, model: str, given_input: Decimal, given_output: Decimal, max_output: int = 0, valid_from: int = 0
+        self,
+        model: str,
+        given_input: Decimal,
+        given_output: Decimal,
+        max_output: int = 0,
+        valid_from: int = 0,
+        rates: Mapping[RateKind, Decimal] | None = None,
     ) -> Price:
-        """Sets what `model` costs from `valid_from` (0: now) on, in USD per million tokens.
+        """Sets what `model` costs from `valid_from` (0: now) on, in USD per million tokens; `rates` as `Price` has them.
 
         A price that has been in effect is never rewritten, because receipts name it; one still to come may be.
         """
-        price = Price(model, given_input, given_output, "", valid_from, max_output)
+        price = Price(model, given_input, given_output, "", valid_from, max_output, dict(rates or {}))
         _check_price(price)
         placed: list[Price] = []
 
@@ -364,10 +380,10 @@ def _check_secret(secret: Secret) -> None:
 
 def _check_price(price: Price) -> None:
     _check_words("model", (price.model,))
-    for field, value in (("input", price.input), ("output", price.output)):
+    for field, value in (("input", price.input), ("output", price.output), *price.rates.items()):
+        if field not in ("input", "output", *RATE_KINDS):
+            raise BadRequest(f"'{field}' is no kind of price.", param=field)
         if not value.is_finite() or not 0 <= value <= 1_000_000 or value != round(value, 9):
-            raise BadRequest(
-                f"'{field}' must be USD per million tokens, from 0 to 1000000 with nine decimals at most.", param=field
-            )
+            raise BadRequest(f"'{field}' must be USD, from 0 to 1000000 with nine decimals at most.", param=field)
     _check_range("max_output", price.max_output, 0, 10_000_000)
     _check_range("valid_from", price.valid_from, 0, 10**11)

@@ -28,7 +28,7 @@ async def chat(deps: Deps, dialect: Dialect, token: str | None, inbound: Inbound
     price, channels = _route(catalog, who, request.model)
     request = replace(request, output_cap=_output_cap(request, price, deps.settings))
     prompt_tokens = tokens.estimate_prompt(request.body)
-    amount = prices.cost(_most(request, price, prompt_tokens, deps.settings), price)
+    amount = prices.most(_most(request, prompt_tokens), price)
     hold = await deps.ledger.hold(who.user_id, request_id, amount)
     exchange = ChatExchange(deps, request_id, who, price, channels, hold, dialect, request, prompt_tokens)
     return await exchange.started()

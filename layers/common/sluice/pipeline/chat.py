@@ -130,7 +130,7 @@ class ChatExchange(Exchange):
         )
 
     async def _extend(self, output_tokens: int) -> bool:
-        amount = prices.cost(Usage(self._buffer.prompt_tokens, output_tokens), self._price)
+        amount = prices.most(Usage(self._buffer.prompt_tokens, output_tokens), self._price)
         try:
             self._hold = await self._deps.ledger.extend(self._hold, max(amount, self._hold.amount))
         except InsufficientQuota:

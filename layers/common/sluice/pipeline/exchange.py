@@ -245,6 +245,7 @@ class Exchange(ABC):
             "attempts": receipt.attempts,
             "input": receipt.usage.input,
             "output": receipt.usage.output,
+            "units": dict(receipt.usage.units),
             "usage_source": receipt.usage.source,
             "cost_nano": charged,
             "ttft_ms": receipt.ttft_ms,

@@ -53,13 +53,22 @@ def fields_of_entry(entry: Entry) -> dict[str, Any]:
     return entry_fields(entry.kind, entry.request_id, entry.at, entry.delta, entry.held, entry.loss, entry.receipt)
 
 
+def _usage_fields(usage: Usage) -> list[Any]:
+    """In the order of `Usage`. What came later than its first five is left off where it is nothing: most is plain text."""
+    fields: list[Any] = [usage.input, usage.output, usage.cached, usage.reasoning, usage.source]
+    later = [usage.cache_write, dict(usage.units), usage.audio_input, usage.image_input, usage.audio_output]
+    while later and not later[-1]:
+        later.pop()
+    return fields + later
+
+
 def _receipt_fields(receipt: Receipt) -> dict[str, Any]:
     usage = receipt.usage
     return {
         "model": receipt.model,
         "channel": receipt.channel_id,
         "key": receipt.key_id,
-        "usage": [usage.input, usage.output, usage.cached, usage.reasoning, usage.source],
+        "usage": _usage_fields(usage),
         "end": receipt.end_reason,
         "price": receipt.price_version,
         "attempts": list(receipt.attempts),

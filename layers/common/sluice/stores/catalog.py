@@ -18,7 +18,7 @@ from typing import Any
 from sluice.errors import Conflict, TooLarge, Unavailable
 from sluice.stores._calls import ConditionFailed, answers, transact
 from sluice.stores._items import Client, Item, pack, pack_item, unpack_item
-from sluice.types import Channel, Price, SealedChannel, Snapshot
+from sluice.types import RATE_KINDS, Channel, Model, Price, RateKind, SealedChannel, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,8 @@ SNAPSHOT_BYTES = 3_500_000
 """A transaction holds 4 MB and 100 items at most."""
 
 _CHANNEL_FIELDS = tuple(field.name for field in fields(Channel) if field.name != "secret")
-_PRICE_FIELDS = tuple(field.name for field in fields(Price))
+_MODEL_FIELDS = tuple(field.name for field in fields(Model) if field.name != "prices")
+_PRICE_FIELDS = tuple(field.name for field in fields(Price) if field.name != "rates")
 
 
 class CatalogStore:
@@ -212,9 +213,14 @@ def _sealed_channel(values: Item) -> SealedChannel:
 
 def _price_values(price: Price) -> dict[str, Any]:
     values = {name: getattr(price, name) for name in _PRICE_FIELDS}
-    return {**values, "input": format(price.input, "f"), "output": format(price.output, "f")}
+    values |= {"input": format(price.input, "f"), "output": format(price.output, "f")}
+    # Left off where there are none, so that a row of before is the row of now.
+    rates = {kind: format(rate, "f") for kind, rate in sorted(price.rates.items())}
+    return {**values, "rates": rates} if rates else values
 
 
 def _price(values: Item) -> Price:
     known = {name: values[name] for name in _PRICE_FIELDS if name in values}
-    return Price(**{**known, "input": Decimal(known["input"]), "output": Decimal(known["output"])})
+    told = values.get("rates", {})
+    rates: dict[RateKind, Decimal] = {kind: Decimal(told[kind]) for kind in RATE_KINDS if kind in told}
+    return Price(**{**known, "input": Decimal(known["input"]), "output": Decimal(known["output"]), "rates": rates})
