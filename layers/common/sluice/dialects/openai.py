@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from sluice.dialects._base import Route
+from sluice.dialects._checks import boolean, integer, json_object, model_name
 from sluice.errors import BadRequest, SluiceError
 from sluice.types import (
     Call,
@@ -51,25 +52,23 @@ class OpenAIDialect:
         return False
 
     def parse(self, inbound: Inbound) -> ChatRequest:
-        fields = _object(inbound.body)
-        model = fields.get("model")
-        if not isinstance(model, str) or not model:
-            raise BadRequest("`model` must name a model.", param="model")
+        fields = json_object(inbound.body)
+        model = model_name(fields)
         _check_messages(fields.get("messages"))
-        stream = _boolean(fields, "stream")
+        stream = boolean(fields, "stream")
         options = fields.get("stream_options")
         if options is not None and not isinstance(options, Mapping):
             raise BadRequest("`stream_options` must be an object.", param="stream_options")
         if options is not None and not stream:
             raise BadRequest("`stream_options` is only allowed when `stream` is true.", param="stream_options")
-        cap = _integer(fields, "max_completion_tokens", 1) or _integer(fields, "max_tokens", 1)
+        cap = integer(fields, "max_completion_tokens", 1) or integer(fields, "max_tokens", 1)
         return ChatRequest(
             model=model,
             body=fields,
             stream=stream,
             include_usage=bool(options and options.get("include_usage")),
             max_tokens=cap,
-            n=_integer(fields, "n", 1, _MAX_CHOICES) or 1,
+            n=integer(fields, "n", 1, _MAX_CHOICES) or 1,
             dialect=self.name,
             raw=fields,
         )
@@ -173,16 +172,6 @@ class OpenAIEncoder:
 DIALECT = OpenAIDialect()
 
 
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        fields = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise BadRequest(f"The body is not valid JSON: {error}.", code="invalid_json") from None
-    if not isinstance(fields, dict):
-        raise BadRequest("The body must be a JSON object.", code="invalid_json")
-    return fields
-
-
 def _check_messages(messages: Any) -> None:
     if not isinstance(messages, list) or not messages:
         raise BadRequest("`messages` must be a list of at least one message.", param="messages")
@@ -195,23 +184,6 @@ def _check_messages(messages: Any) -> None:
         content = message.get("content")
         if content is not None and not isinstance(content, str | list):
             raise BadRequest(f"`{where}.content` must be a string or a list of parts.", param=f"{where}.content")
-
-
-def _boolean(fields: Mapping[str, Any], name: str) -> bool:
-    value = fields.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise BadRequest(f"`{name}` must be true or false.", param=name)
-    return bool(value)
-
-
-def _integer(fields: Mapping[str, Any], name: str, least: int, most: int | None = None) -> int | None:
-    value = fields.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
-        limits = f"of at least {least}" if most is None else f"between {least} and {most}"
-        raise BadRequest(f"`{name}` must be a whole number {limits}.", param=name)
-    return value
 
 
 def _delta(event: Text | Reasoning | ToolCall | Raw) -> dict[str, Any]:
