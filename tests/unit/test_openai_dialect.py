@@ -93,6 +93,24 @@ def test_events_become_chunks_that_say_the_same_as_the_completion() -> None:
     assert whole["usage"] == chunks[-2]["usage"]
 
 
+def test_what_has_no_event_of_its_own_grows_together_and_logprobs_stand_beside_the_delta() -> None:
+    def chances(token: str) -> Raw:
+        return Raw({"logprobs": {"content": [{"token": token, "logprob": -0.1}]}})
+
+    heard = [Raw({"audio": {"id": "a", "data": "QUI="}}), Raw({"audio": {"id": "a", "data": "Q0Q="}})]
+    events: list[Event] = [Text("a"), chances("a"), Text("b"), chances("b"), *heard, Finish("stop")]
+    made, buffer = encoder(), Buffer()
+    chunks = read(frame for event in events for frame in made.encode(event))
+    for event in events:
+        buffer.add(event)
+    assert chunks[1]["choices"][0]["logprobs"] == {"content": [{"token": "a", "logprob": -0.1}]}
+    assert "logprobs" not in chunks[1]["choices"][0]["delta"]
+    (choice,) = json.loads(encoder().completion(buffer.completion(Usage())))["choices"]
+    assert [one["token"] for one in choice["logprobs"]["content"]] == ["a", "b"]
+    assert choice["message"]["audio"] == {"id": "a", "data": "QUI=Q0Q="}
+    assert "logprobs" not in choice["message"]
+
+
 def test_an_error_has_the_same_form_as_a_body_and_as_an_event() -> None:
     error = InsufficientQuota("Top up.")
     body = json.loads(OPENAI.error(error, "req_1"))

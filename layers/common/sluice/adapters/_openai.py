@@ -6,16 +6,18 @@ A provider that differs in names and numbers is a row of `OpenAICompatible`; one
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import orjson
 
 from sluice.adapters._base import Adapter
+from sluice.adapters._outgoing import EXTENSIONS, PRIVATE, ModelRule, outgoing, thought_of
 from sluice.errors import ErrorKind, ProviderError
 from sluice.types import (
     Channel,
@@ -31,6 +33,17 @@ from sluice.types import (
     UpstreamRequest,
     Usage,
 )
+
+__all__ = [
+    "EXTENSIONS",
+    "PRIVATE",
+    "ModelRule",
+    "OpenAIAdapter",
+    "OpenAICompatible",
+    "parse",
+    "retry_after",
+    "thought_of",
+]
 
 _BY_CODE: Mapping[str, ErrorKind] = {
     "context_length_exceeded": "context_length",
@@ -62,132 +75,269 @@ _BY_STATUS: Mapping[int, ErrorKind] = {
     529: "overloaded",
 }
 
+_BY_PHRASE: Mapping[str, ErrorKind] = {"maximum context length": "context_length"}
+
+_FINISH = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+}
+
 # Fields of a delta that commit an answer but have no event of their own.
-_EXTRAS = ("audio", "annotations", "function_call", "reasoning_details")
+_EXTRAS = ("audio", "annotations", "function_call")
 
 
 @dataclass(frozen=True, slots=True)
 class OpenAICompatible:
     """A provider that speaks OpenAI's chat.completions. Every field is data.
 
-    `rename` maps request fields to the provider's names, `drop` lists fields it refuses, `kinds` maps its error codes,
-    `reasoning` lists the delta fields its reasoning may stand in.
+    `base_url` without a host means that the channel's endpoint has to name one. `wire` is "openai" where the streams are
+    clean enough to be handed to OpenAI's own clients as they are, "" where they are written anew from their events.
+
+    Of the request: `rename` maps fields to the provider's names, `drop` lists those it refuses or ignores, `refuse` those
+    whose loss would change the meaning, `clamp` bounds numbers, `most` bounds lists and counts, `extra` is sent unless the
+    client said otherwise, `efforts` turns `reasoning_effort` into fields of the provider's, `roles` renames roles, `private`
+    are fields it need not know, `strip` are fields of messages, parts, tool calls and tools it has no place for, `rules`
+    hold for some models only. `replay` says whether reasoning goes back: never, in conversations with tool calls, or always;
+    `replay_as` under which name, `replay_blank` what stands for it before a tool call where the client kept none.
+
+    Of the answer: `reasoning` lists the delta fields its reasoning may stand in, `usage` and `cached` the dotted paths of what
+    it counted, `finish` maps its reasons, `broken` those that are errors. Of errors: `kinds` maps codes and types (or what of
+    one comes before its first dot), `statuses` HTTP statuses, `phrases` what a message without a telling code says.
     """
 
     name: str
     base_url: str
     path: str = "/chat/completions"
+    wire: str = ""
     rename: Mapping[str, str] = field(default_factory=dict)
     drop: frozenset[str] = frozenset()
-    kinds: Mapping[str, ErrorKind] = field(default_factory=dict)
+    refuse: frozenset[str] = frozenset()
+    clamp: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    most: Mapping[str, int] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    efforts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    roles: Mapping[str, str] = field(default_factory=lambda: {"developer": "system"})
+    private: frozenset[str] = PRIVATE
+    strip: frozenset[str] = EXTENSIONS
+    replay: Literal["never", "tools", "always"] = "never"
+    replay_as: str = "reasoning_content"
+    replay_blank: str | None = None
+    inline_images: bool = False
+    rules: tuple[ModelRule, ...] = ()
     reasoning: tuple[str, ...] = ("reasoning_content", "reasoning")
-    wire: str = "openai"
+    usage: tuple[str, ...] = ("usage",)
+    cached: tuple[str, ...] = ("prompt_tokens_details.cached_tokens",)
+    finish: Mapping[str, str] = field(default_factory=dict)
+    broken: Mapping[str, ErrorKind] = field(default_factory=dict)
+    kinds: Mapping[str, ErrorKind] = field(default_factory=dict)
+    statuses: Mapping[int, ErrorKind] = field(default_factory=dict)
+    phrases: Mapping[str, ErrorKind] = field(default_factory=dict)
+    speaks: Callable[[OpenAICompatible, float], Adapter] | None = None
+    """The class of a provider that needs code. `OpenAIAdapter` where there is none."""
 
     def adapter(self, now: float) -> Adapter:
-        return OpenAIAdapter(self)
+        return (self.speaks or OpenAIAdapter)(self, now)
 
 
 class OpenAIAdapter:
-    """One attempt in OpenAI's protocol."""
+    """One attempt in OpenAI's protocol. A provider's own class overrides the step in which it differs."""
 
-    def __init__(self, spec: OpenAICompatible) -> None:
-        self._spec = spec
-        self._started = False
-        self._open: set[int] = set()
-        self._finished: set[int] = set()
+    def __init__(self, row: OpenAICompatible, now: float = 0) -> None:
+        self.row = row
+        self.now = now
         self.done = False
+        self._id = ""
+        self._started = False
+        self._whole = False
+        self._open: set[int] = set()
+        self._spoke: set[int] = set()
+        self._finished: set[int] = set()
+        self._calls: dict[int, _Calls] = {}
 
     def request(self, chat: ChatRequest, channel: Channel) -> UpstreamRequest:
-        body = {
-            self._spec.rename.get(name, name): value for name, value in chat.body.items() if name not in self._spec.drop
-        }
-        body["model"] = channel.upstream_model(chat.model)
-        if chat.stream:
-            body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+        model = channel.upstream_model(chat.model)
+        body, dropped = self.body(chat, model)
         headers = {
             "content-type": "application/json",
-            "accept": "text/event-stream" if chat.stream else "application/json",
+            "accept": "text/event-stream" if body.get("stream") else "application/json",
+            **self.credentials(channel),
         }
-        if channel.secret:
-            headers["authorization"] = f"Bearer {channel.secret.reveal()}"
-        return UpstreamRequest(self._url(channel), headers, orjson.dumps(body), proxy=channel.proxy)
+        url = self.url(channel, model)
+        return UpstreamRequest(url, headers, orjson.dumps(body), proxy=channel.proxy, dropped=dropped)
 
     def feed(self, frame: Frame) -> Iterable[Event]:
         if frame.data.startswith("[DONE]"):
             self.done = True
             return
-        chunk = parse(frame.data)
-        if chunk.get("error"):
-            raise self._told(chunk["error"], 0)
+        chunk = self.read(frame.data)
         if not self._started:
             self._started = True
-            yield Start(str(chunk.get("id") or ""), str(chunk.get("model") or ""), int(chunk.get("created") or 0))
-        for choice in chunk.get("choices") or ():
+            self._id = str(chunk.get("id") or "")
+            yield Start(self._id, str(chunk.get("model") or ""), number(chunk.get("created")))
+        for choice in _mappings(chunk.get("choices")):
             yield from self._choice(choice)
-        if usage := chunk.get("usage"):
-            yield _usage(usage)
+        if usage := self.counted(chunk):
+            yield usage
 
     def finish(self) -> Iterable[Event]:
-        if not self.done and (self._open or not self._finished):
+        """Some providers never say why they stopped: what they ended in good order has its reason made up for it."""
+        if not (self.done or self._whole) and (self._open or not self._finished):
             raise ProviderError("network", "the stream ended before the answer did")
-        return ()
+        for choice in sorted(self._open & self._spoke):
+            yield self._end("stop", choice)
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         try:
             told = orjson.loads(body)
         except orjson.JSONDecodeError:
             told = {}
-        detail = told.get("error", told) if isinstance(told, Mapping) else {}
-        error = self._told(detail, status)
+        error = self.told(told, status)
         error.retry_after = retry_after(headers)
         error.body = body
         return error
 
-    def _url(self, channel: Channel) -> str:
-        base = (channel.endpoint or self._spec.base_url).rstrip("/")
+    # The steps a provider's own class may take differently.
+
+    def body(self, chat: ChatRequest, model: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """The request's body, and what of the client's is not in it."""
+        body, dropped = outgoing(chat, self.row, model)
+        body["model"] = model
+        if chat.stream and "stream_options" not in self.row.drop:
+            body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+        return body, dropped
+
+    def url(self, channel: Channel, model: str) -> str:
+        """Where to ask. An endpoint without a path gets the provider's own; its query, if any, stays."""
+        base, _, query = (channel.endpoint or self.row.base_url).partition("?")
+        base = base.rstrip("/")
         if not urlsplit(base).path:
-            base += urlsplit(self._spec.base_url).path
-        return base + self._spec.path
+            base += urlsplit(self.row.base_url).path
+        if "://" not in base:
+            raise ProviderError("permission", "this channel's type has no address of its own, and it names no endpoint")
+        return base + self.row.path + (f"?{query}" if query else "")
 
-    def _choice(self, choice: Mapping[str, Any]) -> Iterator[Event]:
-        index = int(choice.get("index") or 0)
-        self._open.add(index)
-        delta = choice.get("delta") or choice.get("message") or {}
-        yield from self._delta(delta, index)
-        if reason := choice.get("finish_reason"):
-            self._open.discard(index)
-            self._finished.add(index)
-            yield Finish(str(reason), index)
+    def credentials(self, channel: Channel) -> dict[str, str]:
+        return {"authorization": f"Bearer {channel.secret.reveal()}"} if channel.secret else {}
 
-    def _delta(self, delta: Mapping[str, Any], index: int) -> Iterator[Event]:
-        for name in self._spec.reasoning:
-            if isinstance(thought := delta.get(name), str) and thought:
-                yield Reasoning(thought, choice=index)
-                break
+    def read(self, data: str) -> Mapping[str, Any]:
+        """A frame's object. Raises ProviderError where it tells of an error instead of an answer."""
+        chunk = parse(data)
+        if chunk.get("error"):
+            raise self.told(chunk, 0)
+        if chunk.get("choices") is None and (chunk.get("object") == "error" or number(chunk.get("code"))):
+            raise self.told(chunk, 0)
+        return chunk
+
+    def delta(self, delta: Mapping[str, Any], choice: int) -> Iterator[Event]:
+        """The events of a piece of a message, or of a whole one."""
+        yield from self._thoughts(delta, choice)
         for name in ("content", "refusal"):
             if text := _text(delta.get(name)):
-                yield Text(text, index)
-        for position, call in enumerate(delta.get("tool_calls") or ()):
-            yield _tool_call(call, position, index)
+                yield Text(text, choice)
+        for call in _mappings(delta.get("tool_calls")):
+            yield self._call(call, choice)
         if extras := {name: delta[name] for name in _EXTRAS if delta.get(name)}:
-            yield Raw(extras, index)
+            yield Raw(extras, choice)
 
-    def _told(self, detail: Any, status: int) -> ProviderError:
-        """A provider's error object, classified by its code or type, then by status."""
-        fields: Mapping[str, Any] = detail if isinstance(detail, Mapping) else {"message": str(detail)}
-        code, kind_name = str(fields.get("code") or ""), str(fields.get("type") or "")
-        kind = (
-            self._spec.kinds.get(code)
-            or self._spec.kinds.get(kind_name)
-            or _BY_CODE.get(code)
-            or _BY_CODE.get(kind_name)
-            or _BY_STATUS.get(status or _number(code))
-            or ("invalid_request" if 400 <= status < 500 else "server")
+    def counted(self, chunk: Mapping[str, Any]) -> Usage | None:
+        """What the provider counted. One that counted nothing at all holds a place and says nothing."""
+        found = (at(chunk, path) for path in self.row.usage)
+        usage = next((told for told in found if isinstance(told, Mapping)), {})
+        told = Usage(
+            input=number(usage.get("prompt_tokens")),
+            output=number(usage.get("completion_tokens")),
+            cached=next((number(value) for path in self.row.cached if (value := at(usage, path))), 0),
+            reasoning=number(at(usage, "completion_tokens_details.reasoning_tokens")),
+            cache_write=number(at(usage, "prompt_tokens_details.cache_write_tokens")),
         )
-        param = fields.get("param")
-        return ProviderError(
-            kind, str(fields.get("message") or ""), status=status, code=code, param=str(param) if param else None
-        )
+        return told if told.input or told.output else None
+
+    def told(self, body: Any, status: int) -> ProviderError:
+        """An error's body, classified by its code or type, then by status, then by what it says."""
+        fields = _error_fields(body)
+        code, type_ = str(fields.get("code") or ""), str(fields.get("type") or "")
+        status = status or (int(code) if code.isdigit() and 400 <= int(code) < 600 else 0)
+        message, param = _sentence(fields), fields.get("param")
+        kind = self._kind(code) or self._kind(type_) or self.row.statuses.get(status) or _BY_STATUS.get(status)
+        if kind is None:
+            kind = _phrase(message, self.row.phrases) or ("invalid_request" if 400 <= status < 500 else "server")
+        return ProviderError(kind, message, status=status, code=code, param=str(param) if param else None)
+
+    # The same for all.
+
+    def _kind(self, code: str) -> ErrorKind | None:
+        for name in (code, code.partition(".")[0]):
+            if kind := self.row.kinds.get(name) or _BY_CODE.get(name):
+                return kind
+        return None
+
+    def _choice(self, choice: Mapping[str, Any]) -> Iterator[Event]:
+        index = number(choice.get("index"))
+        self._open.add(index)
+        self._whole = self._whole or (isinstance(choice.get("message"), Mapping) and not choice.get("delta"))
+        for event in self.delta(choice.get("delta") or choice.get("message") or {}, index):
+            self._spoke.add(index)
+            yield event
+        if isinstance(logprobs := choice.get("logprobs"), Mapping) and any(logprobs.values()):
+            yield Raw({"logprobs": logprobs}, index)
+        reason = choice.get("finish_reason")
+        if isinstance(reason, str) and reason not in ("", "null") and index not in self._finished:
+            yield self._end(reason, index)
+
+    def _end(self, reason: str, choice: int) -> Finish:
+        if kind := self.row.broken.get(reason):
+            raise ProviderError(kind, f"the provider broke off: {reason}")
+        self._open.discard(choice)
+        self._finished.add(choice)
+        said = self.row.finish.get(reason) or _FINISH.get(reason, "stop")
+        return Finish("tool_calls" if said == "stop" and self._calls.get(choice) else said, choice)
+
+    def _thoughts(self, delta: Mapping[str, Any], choice: int) -> Iterator[Event]:
+        """Reasoning by its field; what a list of its blocks adds to that are signatures and encrypted blocks."""
+        told = (delta.get(name) for name in self.row.reasoning)
+        plain = next((text for text in told if text and isinstance(text, str)), "")
+        if plain:
+            yield Reasoning(plain, choice=choice)
+        for detail in _mappings(delta.get("reasoning_details")):
+            text = "" if plain else str(detail.get("text") or detail.get("summary") or "")
+            signature, data = str(detail.get("signature") or ""), str(detail.get("data") or "")
+            if text or signature or data:
+                yield Reasoning(text, signature, choice, data)
+
+    def _call(self, call: Mapping[str, Any], choice: int) -> ToolCall:
+        function = call.get("function") or call.get("custom") or {}
+        call_id, name = str(call.get("id") or ""), str(function.get("name") or "")
+        calls = self._calls.setdefault(choice, _Calls())
+        index = calls.place(call.get("index"), call_id, name)
+        if name and not calls.ids[index]:
+            call_id = call_id or _made_up_id(f"{self._id}:{choice}:{index}")
+        calls.ids[index] = calls.ids[index] or call_id
+        signature = at(call, "extra_content.google.thought_signature")
+        return ToolCall(index, call_id, name, _arguments(function), choice, str(signature or ""))
+
+
+class _Calls:
+    """The tool calls of one choice, numbered as they appear: providers leave the index out, or give two calls the same."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self._places: dict[int, int] = {}
+
+    def place(self, told: Any, call_id: str, name: str) -> int:
+        """Whose delta it is: a known id's, its index's unless it opens another call there, else the last one's."""
+        if call_id in self.ids and call_id:
+            return self.ids.index(call_id)
+        known = len(self.ids) - 1 if told is None else self._places.get(number(told), -1)
+        opens = bool(name and (told is None or (call_id and known >= 0 and self.ids[known])))
+        if known < 0 or opens:
+            known = len(self.ids)
+            self.ids.append("")
+        if told is not None:
+            self._places[number(told)] = known
+        return known
 
 
 def parse(data: str) -> Mapping[str, Any]:
@@ -221,34 +371,63 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return None
 
 
+def at(value: Any, path: str) -> Any:
+    """What stands at a dotted path, None where there is no such place. A number is a place in a list."""
+    for name in path.split("."):
+        if isinstance(value, Mapping):
+            value = value.get(name)
+        elif isinstance(value, list) and name.isdigit() and int(name) < len(value):
+            value = value[int(name)]
+        else:
+            return None
+    return value
+
+
+def number(value: Any) -> int:
+    """A count as providers write it: a number, a string of one, or nothing."""
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        return 0
+
+
+def _made_up_id(place: str) -> str:
+    """An id for a call that came without one: the same whenever its place in the same answer is."""
+    return "call_" + hashlib.blake2s(place.encode(), digest_size=9).hexdigest()
+
+
+def _mappings(value: Any) -> list[Mapping[str, Any]]:
+    """The objects of a list; one object alone is a list of it."""
+    values = value if isinstance(value, list) else [value]
+    return [one for one in values if isinstance(one, Mapping)]
+
+
 def _text(content: Any) -> str:
     if isinstance(content, str):
         return content
-    if isinstance(content, list):
-        return "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
-    return ""
+    return "".join(str(part.get("text") or "") for part in _mappings(content))
 
 
-def _tool_call(call: Mapping[str, Any], position: int, choice: int) -> ToolCall:
-    function = call.get("function") or call.get("custom") or {}
-    index = call.get("index")
-    return ToolCall(
-        index=position if index is None else int(index),
-        id=str(call.get("id") or ""),
-        name=str(function.get("name") or ""),
-        arguments=str(function.get("arguments") or function.get("input") or ""),
-        choice=choice,
-    )
+def _arguments(function: Mapping[str, Any]) -> str:
+    """The arguments as JSON text, which some providers send as the object itself."""
+    told = function.get("arguments") or function.get("input") or ""
+    return told if isinstance(told, str) else orjson.dumps(told).decode()
 
 
-def _usage(usage: Mapping[str, Any]) -> Usage:
-    return Usage(
-        input=int(usage.get("prompt_tokens") or 0),
-        output=int(usage.get("completion_tokens") or 0),
-        cached=int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0),
-        reasoning=int((usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0),
-    )
+def _error_fields(body: Any) -> Mapping[str, Any]:
+    """An error's own fields: under `error`, beside an `error` that is only a sentence, or the body itself."""
+    fields = body if isinstance(body, Mapping) else {}
+    detail = fields.get("error")
+    if isinstance(detail, Mapping):
+        return detail
+    return {**fields, "message": detail} if detail else fields
 
 
-def _number(code: str) -> int:
-    return int(code) if code.isdigit() else 0
+def _sentence(fields: Mapping[str, Any]) -> str:
+    told = fields.get("message") or fields.get("detail") or ""
+    return told if isinstance(told, str) else orjson.dumps(told).decode()
+
+
+def _phrase(message: str, phrases: Mapping[str, ErrorKind]) -> ErrorKind | None:
+    said = message.lower()
+    return next((kind for phrase, kind in {**_BY_PHRASE, **phrases}.items() if phrase in said), None)

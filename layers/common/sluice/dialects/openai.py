@@ -36,6 +36,7 @@ from sluice.types import (
 _MAX_CHOICES = 128
 _ROLES = frozenset({"developer", "system", "user", "assistant", "tool", "function"})
 _DONE = Frame("[DONE]")
+_GROWING = frozenset({"arguments", "data", "transcript", "refusal"})
 _NO_USAGE = ',"usage":null'
 
 
@@ -164,7 +165,7 @@ class OpenAIEncoder:
         if index not in self._opened:
             self._opened.add(index)
             delta = {"role": "assistant", **delta}
-        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
+        choice = {"index": index, "delta": delta, "logprobs": delta.pop("logprobs", None), "finish_reason": reason}
         usage = {"usage": None} if self._chat.include_usage else {}
         return _frame({**self._head, "choices": [choice], **usage})
 
@@ -223,8 +224,25 @@ def _choice(index: int, choice: Choice) -> dict[str, Any]:
     if choice.calls:
         message["tool_calls"] = [_whole_call(call) for call in choice.tool_calls]
     for extra in choice.extras:
-        message.update(extra.data)
-    return {"index": index, "message": message, "logprobs": None, "finish_reason": choice.finish_reason or "stop"}
+        message = _grown(message, extra.data)
+    logprobs = message.pop("logprobs", None)
+    return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": choice.finish_reason or "stop"}
+
+
+def _grown(told: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """What has come in pieces, put together as the SDKs do: lists and texts grow, everything else is the last one said."""
+    grown = dict(told)
+    for name, value in more.items():
+        before = grown.get(name)
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            grown[name] = _grown(before, value)
+        elif isinstance(before, list) and isinstance(value, list):
+            grown[name] = before + value
+        elif isinstance(before, str) and isinstance(value, str) and name in _GROWING:
+            grown[name] = before + value
+        else:
+            grown[name] = value
+    return grown
 
 
 def _whole_call(call: Call) -> dict[str, Any]:
