@@ -28,6 +28,8 @@ A = "/api/admin"
 DECIDED: dict[str, dict[tuple[str, str], frozenset[str]]] = {
     "relay": {
         ("POST", "/v1/chat/completions"): KEYHOLDERS,
+        ("POST", "/v1/messages"): KEYHOLDERS,
+        ("POST", "/v1/messages/count_tokens"): KEYHOLDERS,
         ("GET", "/v1/models"): KEYHOLDERS,
         ("GET", "/v1/models/{model:path}"): KEYHOLDERS,
         ("GET", "/health"): EVERYONE,
