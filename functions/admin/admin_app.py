@@ -18,9 +18,12 @@ from admin_shapes import (
     IssuedKey,
     Keys,
     KeyShape,
+    Models,
+    ModelShape,
     NewChannel,
     NewCredit,
     NewKey,
+    NewModel,
     NewPrice,
     NewUser,
     Prices,
@@ -44,6 +47,7 @@ def create_app(deps: AdminDeps) -> FastAPI:
     app = create_api("Sluice admin API", ROOT, deps.identities, frozenset({"admin"}))
     _add_channels(app, deps)
     _add_prices(app, deps)
+    _add_models(app, deps)
     _add_users(app, deps)
     _add_keys(app, deps)
     _add_money(app, deps)
@@ -86,6 +90,28 @@ def _add_prices(app: FastAPI, deps: AdminDeps) -> None:
     async def list_prices() -> Prices:
         """Every price there was, is and will be, by model and time."""
         return Prices(data=[PriceShape.of(one) for one in await deps.catalog.prices()])
+
+
+def _add_models(app: FastAPI, deps: AdminDeps) -> None:
+    @app.get(f"{ROOT}/models", tags=["models"])
+    async def list_models() -> Models:
+        """Every model that a channel serves or that something has been said of."""
+        return Models(data=[ModelShape.of(one) for one in await deps.catalog.models()])
+
+    @app.get(f"{ROOT}/models/{{model:path}}", tags=["models"])
+    async def get_model(model: str) -> ModelShape:
+        """What is known of a model, served or not."""
+        return ModelShape.of(await deps.catalog.model(model))
+
+    @app.put(f"{ROOT}/models/{{model:path}}", tags=["models"])
+    async def put_model(model: str, given: NewModel) -> ModelShape:
+        """Says of a model what is sent, over what the default catalogue knows. In use within five seconds."""
+        return ModelShape.of(await deps.catalog.put_model(given.model(model)))
+
+    @app.delete(f"{ROOT}/models/{{model:path}}", status_code=204, tags=["models"])
+    async def delete_model(model: str) -> None:
+        """Takes back what was said of a model: what the default catalogue knows holds again."""
+        await deps.catalog.delete_model(model)
 
 
 def _add_users(app: FastAPI, deps: AdminDeps) -> None:

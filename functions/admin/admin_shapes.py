@@ -177,7 +177,7 @@ class Prices(BaseModel):
 
 # --- models ---
 
-Modalities = list[Literal["text", "image", "audio", "video", "file"]]
+Modalities = list[Literal["text", "image", "audio", "video", "file", "embedding"]]
 
 
 class NewModel(Given):

@@ -14,7 +14,7 @@ from sluice.catalog import CatalogEditor, CatalogRows, LiveCatalog
 from sluice.errors import Conflict, TooLarge, Unavailable
 from sluice.stores import catalog as catalog_store
 from sluice.stores.catalog import CatalogStore
-from sluice.types import Channel, Price, SealedChannel, Secret, Snapshot
+from sluice.types import Channel, Model, Price, SealedChannel, Secret, Snapshot
 from sluice.vault import Vault
 from tests.contract.conftest import Tables
 from tests.fakes_operator import Clock, MemoryCatalogStore
@@ -26,7 +26,8 @@ PRICE = Price("x/y", Decimal("0.15"), Decimal(10), "x/y@5.1", 5, 4096)
 KINDS = Price(
     "z", Decimal(0), Decimal(0), "z@5.1", 5, rates={"cached_input": Decimal("0.10"), "per_image": Decimal("0.04")}
 )
-FULL = Snapshot(0, (SealedChannel(CHANNEL, b"\x00sealed\xff"),), (PRICE, KINDS), b"\x01wrapped\xfe")
+MODEL = Model("x/y", "Why", context=1000, input=("text", "image"), output=("text",), tools=False, reasoning=True)
+FULL = Snapshot(0, (SealedChannel(CHANNEL, b"\x00sealed\xff"),), (PRICE, KINDS), b"\x01wrapped\xfe", (MODEL,))
 
 
 @pytest.fixture(params=["memory", "moto", "ministack"])

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 import admin_app
+from sluice import models
 from sluice.types import RATE_KINDS, Receipt, Usage
 from tests.operator_desk import Desk, caller
 
@@ -233,6 +234,51 @@ async def test_a_body_that_is_no_json_object_is_a_bad_request(api: httpx.AsyncCl
 
 async def test_a_body_over_the_cap_is_refused(api: httpx.AsyncClient) -> None:
     await bad(api.put("prices/m", content=b" " * 1_100_000, headers=JSON), 413, code="request_too_large")
+
+
+# --- models ---
+
+
+async def test_a_model_is_described_by_the_operator_over_what_is_known(api: httpx.AsyncClient, desk: Desk) -> None:
+    await good(api.post("channels", json={**CHANNEL, "id": "a"}), 201)
+    listed = await good(api.get("models"))
+    assert [one["id"] for one in listed["data"]] == ["deepseek/chat", "gpt"]
+    said = {"context": 1000, "max_output": 100, "input": ["text"], "tools": False, "name": "Our own"}
+    put = await good(api.put("models/deepseek/chat", json=said))
+    assert {field: put[field] for field in said} == said
+    assert sorted(put["said"]) == sorted(said)
+    assert (put["reasoning"], put["output"], put["list_prices"]) == (None, [], {})
+    assert await good(api.get("models/deepseek/chat")) == put
+    assert put in (await good(api.get("models")))["data"]
+    assert (await desk.catalog.current()).described["deepseek/chat"].tools is False
+    await good(api.delete("models/deepseek/chat"), 204)
+    await bad(api.delete("models/deepseek/chat"), 404, code="not_found")
+    await bad(api.get("models/deepseek/chat"), 404, code="not_found")
+
+
+async def test_a_model_of_the_default_catalogue_is_known_before_anybody_says_anything(api: httpx.AsyncClient) -> None:
+    name, known = next(item for item in models.catalogue().items() if item[1].prices and item[1].tools)
+    got = await good(api.get(f"models/{name}"))
+    assert (got["name"], got["context"], got["said"], got["as_of"]) == (known.name, known.context, [], models.dated())
+    assert got["list_prices"]["input"] == format(known.prices["input"], "f")
+    put = await good(api.put(f"models/{name}", json={"tools": False}))
+    assert put == {**got, "tools": False, "said": ["tools"]}
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"context": -1}, "context"),
+        ({"max_output": "many"}, "max_output"),
+        ({"input": ["smell"]}, "input.0"),
+        ({"tools": "yes"}, "tools"),
+        ({"owner": "x" * 201}, "owner"),
+        ({"vision": True}, "vision"),
+    ],
+)
+async def test_a_bad_description_is_named(api: httpx.AsyncClient, body: dict[str, Any], param: str) -> None:
+    await bad(api.put("models/m", json=body), 400, param)
+    assert await good(api.get("models")) == {"data": []}
 
 
 # --- users and keys ---

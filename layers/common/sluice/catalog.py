@@ -17,12 +17,14 @@ from decimal import Decimal
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from sluice import models
 from sluice.errors import BadRequest, Conflict, NotFound, Unavailable
 from sluice.types import RATE_KINDS, Catalog, Channel, Model, Price, RateKind, SealedChannel, Secret, Snapshot
 from sluice.vault import NotOpened, Vault
 
 log = logging.getLogger(__name__)
 
+MODALITIES = ("text", "image", "audio", "video", "file", "embedding")
 _ID = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
 FRESH_SECONDS = 5.0
@@ -164,8 +166,6 @@ def _effective(catalog: Catalog, prices: tuple[Price, ...], now: float) -> _Held
 # --- as an operator changes it ---------------------------------------------------------------------------------------
 
 
-class CatalogEditor:
-    """Changes to channels, models and prices. Each one is published at once, as one version more.
 @dataclass(frozen=True, slots=True)
 class Described:
     """A model, and which fields an operator said; the others are what was known on `as_of` (YYYY-MM-DD)."""
@@ -175,6 +175,8 @@ class Described:
     as_of: str
 
 
+class CatalogEditor:
+    """Changes to channels, models and prices. Each one is published at once, as one version more.
 
     `known_types` gives the adapters that exist. Every method may raise Unavailable; what is not found raises NotFound,
     what is not valid BadRequest naming the field.
@@ -263,6 +265,40 @@ class Described:
         await self._edit(change)
         return placed[0]
 
+    async def models(self) -> tuple[Described, ...]:
+        """Every model that a channel serves or that an operator has said something of, by name."""
+        rows = await asyncio.to_thread(self._store.rows)
+        served = {name for one in rows.channels for name in one.channel.models}
+        return tuple(_described(rows, name) for name in sorted(served | {model.id for model in rows.models}))
+
+    async def model(self, name: str) -> Described:
+        """What is known of a model, served or not. Raises NotFound where that is nothing."""
+        found = _described(await asyncio.to_thread(self._store.rows), name)
+        if found.model == Model(name):
+            raise NotFound(f"Nothing is known of the model {name!r}.")
+        return found
+
+    async def put_model(self, model: Model) -> Described:
+        """Says of `model.id` what is given and takes back what is not."""
+        _check_model(model)
+
+        def change(old: Snapshot) -> Snapshot:
+            others = tuple(other for other in old.models if other.id != model.id)
+            return replace(old, models=tuple(sorted((*others, model), key=lambda each: each.id)))
+
+        return _described(await self._edit(change), model.id)
+
+    async def delete_model(self, name: str) -> None:
+        """Takes back all that was said of a model."""
+
+        def change(old: Snapshot) -> Snapshot:
+            left = tuple(model for model in old.models if model.id != name)
+            if left == old.models:
+                raise NotFound(f"Nothing has been said of the model {name!r}.")
+            return replace(old, models=left)
+
+        await self._edit(change)
+
     # --- pieces ---
 
     def _with_channel(self, old: Snapshot, one: SealedChannel, secret: Secret | None) -> Snapshot:
@@ -312,6 +348,13 @@ class Described:
         raise Unavailable("The catalog is being changed by too many at once. Try again.", retry_after=1)
 
 
+def _described(rows: Snapshot, name: str) -> Described:
+    row = next((model for model in rows.models if model.id == name), None)
+    channels = [one.channel for one in rows.channels if name in one.channel.models]
+    said = tuple(field for field in models.said(row) if field != "id") if row else ()
+    return Described(models.described(name, channels, row), said, models.dated())
+
+
 def _one(snapshot: Snapshot, channel_id: str) -> SealedChannel:
     for one in snapshot.channels:
         if one.channel.id == channel_id:
@@ -339,6 +382,18 @@ def _check_channel(channel: Channel, known_types: frozenset[str]) -> None:
     _check_choice("state", channel.state, ("enabled", "disabled"))
     _check_url("endpoint", channel.endpoint, ("http", "https"))
     _check_url("proxy", channel.proxy, ("http", "https", "socks5"))
+
+
+def _check_model(model: Model) -> None:
+    _check_words("model", (model.id,))
+    _check_words("name", filter(None, (model.name,)))
+    _check_words("owner", filter(None, (model.owner,)))
+    _check_range("context", model.context, 0, 100_000_000)
+    _check_range("max_output", model.max_output, 0, 100_000_000)
+    _check_range("created", model.created, 0, 10**11)
+    for field, given in (("input", model.input), ("output", model.output)):
+        for modality in given:
+            _check_choice(field, modality, MODALITIES)
 
 
 def _check_words(field: str, words: Iterable[str]) -> None:

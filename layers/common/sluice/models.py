@@ -1,6 +1,6 @@
 """Level 1: what is known of models before any operator says anything, and how an operator's word goes over it.
 
-The facts are data: `models.json`, with the day they were read and where. They are read when first asked for.
+The facts are data: `models.json`, with the day they were gathered and where from. They are read when first asked for.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import pkgutil
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from decimal import Decimal
 from functools import cache
 from typing import Any
 
-from sluice.types import Model
+from sluice.types import Channel, Model
 
 _SNAPSHOT = re.compile(r"[-@](?:\d{8}|\d{4}-\d\d-\d\d)$")
 
@@ -28,21 +28,36 @@ def default(name: str) -> Model | None:
 
 def over(row: Model | None, base: Model | None, name: str) -> Model:
     """The model `name` as `row` says, and where that is silent as `base` does."""
-    said = {one.name: getattr(row, one.name) for one in fields(Model)} if row else {}
-    known: Mapping[str, Any] = {field: value for field, value in said.items() if value is False or value}
-    return replace(base or Model(name), **{**known, "id": name})
+    return replace(base or Model(name), **{**(said(row) if row else {}), "id": name})
+
+
+def said(model: Model) -> dict[str, Any]:
+    """The fields of `model` that say something."""
+    values = {one.name: getattr(model, one.name) for one in fields(Model)}
+    return {field: value for field, value in values.items() if value is False or value}
+
+
+def described(name: str, channels: Iterable[Channel], row: Model | None) -> Model:
+    """A client's model as the operator's `row` describes it, and else as what serves it is known.
+
+    That is the one name the channels map it to; where they map it to several, the client's own name for it.
+    """
+    asked = {channel.upstream_model(name) for channel in channels}
+    return over(row, default(asked.pop() if len(asked) == 1 else name), name)
 
 
 @cache
 def catalogue() -> Mapping[str, Model]:
     """Every model of the default catalogue by each of its names."""
-    return {
-        name: replace(model, id=name) for row in _data()["models"] for model in [_model(row)] for name in _names(row)
-    }
+    known: dict[str, Model] = {}
+    for row in _data()["models"]:
+        model = _model(row)
+        known.update({name: replace(model, id=name) for name in (model.id, *row.get("also", ()))})
+    return known
 
 
 def dated() -> str:
-    """The day (YYYY-MM-DD) the facts were read."""
+    """The day (YYYY-MM-DD) the facts were gathered."""
     return str(_data()["date"])
 
 
@@ -53,11 +68,6 @@ def _data() -> Mapping[str, Any]:
         raise LookupError("models.json is not in the package")
     data: Mapping[str, Any] = json.loads(body)
     return data
-
-
-def _names(row: Mapping[str, Any]) -> Iterator[str]:
-    yield row["id"]
-    yield from row.get("also", ())
 
 
 def _model(row: Mapping[str, Any]) -> Model:

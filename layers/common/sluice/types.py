@@ -169,8 +169,8 @@ class Price:
 class Model:
     """What is known of a model. 0, "", () and None mean that it is not known.
 
-    `context` and `max_output` are tokens; `input` and `output` name modalities: text, image, audio, video, file. `prices` is the
-    provider's list by kind, USD per million tokens: for an operator to look at, nothing is charged by it.
+    `context` and `max_output` are tokens; `input` and `output` name modalities: text, image, audio, video, file, embedding. `prices` is the
+    provider's list, "input", "output" and the kinds of `Price.rates`: for an operator to look at, nothing is charged by it.
     """
 
     id: str

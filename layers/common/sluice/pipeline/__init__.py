@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+from sluice import models as known
 from sluice import prices, tokens
 from sluice.dialects import Dialect
 from sluice.errors import Forbidden, ModelNotFound
@@ -26,7 +27,9 @@ async def chat(deps: Deps, dialect: Dialect, token: str | None, inbound: Inbound
     who, catalog = await asyncio.gather(deps.callers.identify(token), deps.catalog.current())
     request = dialect.parse(inbound)
     price, channels = _route(catalog, who, request.model)
-    request = replace(request, output_cap=_output_cap(request, price, deps.settings))
+    channels = abilities.able(catalog, request, channels)
+    known_cap = abilities.most_output(catalog, request, channels)
+    request = replace(request, output_cap=_output_cap(request, price, known_cap, deps.settings))
     prompt_tokens = tokens.estimate_prompt(request.body)
     amount = prices.most(_most(request, prompt_tokens), price)
     hold = await deps.ledger.hold(who.user_id, request_id, amount)
@@ -46,7 +49,8 @@ async def models(deps: Deps, token: str | None) -> list[Model]:
     """The models this caller can use now: served to its group, priced, allowed to its key."""
     who, catalog = await asyncio.gather(deps.callers.identify(token), deps.catalog.current())
     names = (name for name in catalog.models(who.group) if name in catalog.prices and who.may_use(name))
-    return [abilities.described(catalog, name, catalog.serving(name, who.group)) for name in names]
+    described = catalog.described
+    return [known.described(name, catalog.serving(name, who.group), described.get(name)) for name in names]
 
 
 async def model(deps: Deps, token: str | None, name: str) -> Model:
@@ -69,12 +73,13 @@ def _route(catalog: Catalog, who: Identity, model: str) -> tuple[Price, tuple[Ch
     return catalog.prices[model], channels
 
 
-def _most(request: ChatRequest, price: Price, prompt_tokens: int, settings: Settings) -> Usage:
+def _most(request: ChatRequest, prompt_tokens: int) -> Usage:
     """The most this request can use: its input, and its cap on output for each choice."""
-    return Usage(prompt_tokens, request.n * _output_cap(request, price, settings))
+    return Usage(prompt_tokens, request.n * request.output_cap)
 
 
-def _output_cap(request: ChatRequest, price: Price, settings: Settings) -> int:
-    """The lowest cap on output tokens that is known."""
+def _output_cap(request: ChatRequest, price: Price, known: int, settings: Settings) -> int:
+    """The lowest cap on output tokens that client and price set, else the default; `known`, the model's own, only lowers."""
     caps = [cap for cap in (request.max_tokens, price.max_output) if cap]
-    return min(caps) if caps else settings.default_max_tokens
+    cap = min(caps) if caps else settings.default_max_tokens
+    return min(cap, known) if known else cap

@@ -15,6 +15,7 @@ from dataclasses import fields, replace
 from decimal import Decimal
 from typing import Any
 
+from sluice import models
 from sluice.errors import Conflict, TooLarge, Unavailable
 from sluice.stores._calls import ConditionFailed, answers, transact
 from sluice.stores._items import Client, Item, pack, pack_item, unpack_item
@@ -62,8 +63,9 @@ class CatalogStore:
         version = self.version()
         channels = tuple(_sealed_channel(item) for item in self._query("CHANNEL"))
         prices = tuple(_price(item) for item in self._query("PRICE"))
+        described = tuple(_model(item) for item in self._query("MODEL"))
         key = self._get("VAULT", "KEY")
-        return Snapshot(version, channels, prices, key.get("wrapped", b""))
+        return Snapshot(version, channels, prices, key.get("wrapped", b""), described)
 
     def publish(self, old: Snapshot, new: Snapshot) -> Snapshot:
         """Writes the rows in which `new` differs from `old`, and the snapshot, as one version more than `old`'s.
@@ -170,7 +172,8 @@ def _encode(snapshot: Snapshot) -> bytes:
     ]
     prices = [_price_values(price) for price in snapshot.prices]
     key = base64.b64encode(snapshot.data_key).decode()
-    return json.dumps({"channels": channels, "prices": prices, "data_key": key}, separators=(",", ":")).encode()
+    values = {"channels": channels, "prices": prices, "data_key": key, "models": [*map(_model_values, snapshot.models)]}
+    return json.dumps(values, separators=(",", ":")).encode()
 
 
 def _decode(version: int, body: bytes) -> Snapshot:
@@ -181,6 +184,7 @@ def _decode(version: int, body: bytes) -> Snapshot:
         tuple(map(_sealed_channel, channels)),
         tuple(map(_price, values["prices"])),
         base64.b64decode(values["data_key"]),
+        tuple(map(_model, values.get("models", ()))),
     )
 
 
@@ -194,6 +198,7 @@ def _row_items(snapshot: Snapshot) -> dict[tuple[str, str], dict[str, Any]]:
         {"pk": "PRICE", "sk": f"{price.model}#{price.valid_from:012d}", **_price_values(price)}
         for price in snapshot.prices
     ]
+    items += [{"pk": "MODEL", "sk": model.id, **_model_values(model)} for model in snapshot.models]
     if snapshot.data_key:
         items.append({"pk": "VAULT", "sk": "KEY", "wrapped": snapshot.data_key})
     return {(item["pk"], item["sk"]): item for item in items}
@@ -209,6 +214,19 @@ def _sealed_channel(values: Item) -> SealedChannel:
     for name in ("models", "groups"):
         known[name] = tuple(known.get(name, ()))
     return SealedChannel(Channel(**known), values["sealed"])
+
+
+def _model_values(model: Model) -> dict[str, Any]:
+    """What the operator has said; what is not known is left out."""
+    values = models.said(model)
+    return {name: values[name] for name in _MODEL_FIELDS if name in values}
+
+
+def _model(values: Item) -> Model:
+    known = {name: values[name] for name in _MODEL_FIELDS if name in values}
+    for name in ("input", "output"):
+        known[name] = tuple(known.get(name, ()))
+    return Model(**known)
 
 
 def _price_values(price: Price) -> dict[str, Any]:
