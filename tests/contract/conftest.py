@@ -1,4 +1,5 @@
-"""The real tables, twice: in moto (in this process) and in MiniStack (a process of its own), deployed from the template.
+"""The real tables: in moto (in this process) and in MiniStack (a process of its own), deployed from the template; the latter
+both through botocore and through the relay's own client.
 
 Every test gets tables of its own. What a store does is said once, in a test that takes `dynamodb`, and holds on both.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -19,6 +20,9 @@ import pytest
 from moto import mock_aws
 
 from infra.local import ministack
+from sluice.aws import AwsClient
+from sluice.settings import AwsEnvironment
+from sluice.types import Secret
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = ROOT / "infra" / "data.yaml"
@@ -61,7 +65,7 @@ class Tables:
             iterator = page.get("NextShardIterator") if page["Records"] else None
 
 
-@pytest.fixture(params=["moto", "ministack"])
+@pytest.fixture(params=["moto", "ministack", "own_client"])
 def dynamodb(request: pytest.FixtureRequest) -> Tables:
     tables: Tables = request.getfixturevalue(f"{request.param}_tables")
     return tables
@@ -87,6 +91,15 @@ def ministack_tables(ministack_endpoint: str) -> Tables:
 @cache
 def _ministack_client(endpoint: str) -> Callable[[str], Any]:
     return cache(lambda service: ministack.client(service, endpoint))
+
+
+@pytest.fixture
+def own_client_tables(ministack_endpoint: str, ministack_tables: Tables) -> Iterator[Tables]:
+    environment = AwsEnvironment(ministack.REGION, "local", Secret("local"), endpoint=ministack_endpoint)
+    dynamodb, kms = AwsClient("dynamodb", environment), AwsClient("kms", environment)
+    yield replace(ministack_tables, client=dynamodb, kms=kms)
+    dynamodb.close()
+    kms.close()
 
 
 @pytest.fixture(scope="session")

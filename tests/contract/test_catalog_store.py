@@ -150,10 +150,11 @@ def test_a_row_of_a_newer_release_is_read(dynamodb: Tables, table: CatalogStore)
     assert table.rows() == published
 
 
-def test_a_cold_start_is_one_call_of_dynamodb(dynamodb: Tables, table: CatalogStore) -> None:
+def test_a_cold_start_is_one_call_of_dynamodb(ministack_tables: Tables) -> None:
+    table = CatalogStore(ministack_tables.client, ministack_tables.catalog)
     table.publish(Snapshot(), FULL)
     calls: list[str] = []
-    dynamodb.client.meta.events.register("before-call.dynamodb", lambda model, **_: calls.append(model.name))
+    ministack_tables.client.meta.events.register("before-call.dynamodb", lambda model, **_: calls.append(model.name))
     table.load()
     assert calls == ["Query"]
 

@@ -190,6 +190,7 @@ def clients(ministack_endpoint: str) -> Iterator[wiring.Clients]:
         made = wiring.Clients(Settings())
         assert made.dynamodb
         yield made
+        made.close()
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sluice.types import Secret
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -17,7 +19,6 @@ class Settings:
     vault_key_id: str = "alias/sluice-vault"
     valkey_url: str = ""
     """`valkey://host:port` or `valkeys://` with TLS; empty: no shared cache, marks stay in the process."""
-    region: str = "us-east-1"
     default_max_tokens: int = 4096
     """Output tokens held for when neither the request nor the model's price row says a cap."""
     hold_seconds: int = 1200
@@ -42,9 +43,30 @@ class Settings:
             variable = f"SLUICE_{name.upper()}"
             if variable in source:
                 found[name] = _parse(variable, source[variable], kind)
-        if "region" not in found and "AWS_REGION" in source:
-            found["region"] = source["AWS_REGION"]
         return cls(**found)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class AwsEnvironment:
+    """What AWS itself sets for a function: its region and the credentials of its role. `endpoint` is a local AWS's address."""
+
+    region: str
+    access_key: str = ""
+    secret_key: Secret = Secret("")
+    session_token: Secret = Secret("")
+    endpoint: str = ""
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> AwsEnvironment:
+        """`access_key` is empty where the host has no credentials in its environment (a role of a server, a profile)."""
+        source = os.environ if env is None else env
+        return cls(
+            region=source.get("AWS_REGION") or source.get("AWS_DEFAULT_REGION") or "us-east-1",
+            access_key=source.get("AWS_ACCESS_KEY_ID", ""),
+            secret_key=Secret(source.get("AWS_SECRET_ACCESS_KEY", "")),
+            session_token=Secret(source.get("AWS_SESSION_TOKEN", "")),
+            endpoint=source.get("AWS_ENDPOINT_URL", ""),
+        )
 
 
 _KINDS = {"int": int, "float": float, "str": str}

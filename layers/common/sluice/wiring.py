@@ -10,6 +10,7 @@ import logging
 import random
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from sluice import adapters
+from sluice.aws import AwsClient
 from sluice.cache import Marks
 from sluice.catalog import CatalogEditor, LiveCatalog
 from sluice.errors import SluiceError
@@ -27,7 +29,7 @@ from sluice.identity import AccountEditor, Identities
 from sluice.jobs import Jobs
 from sluice.ledger import Ledger
 from sluice.pipeline import Deps
-from sluice.settings import Settings
+from sluice.settings import AwsEnvironment, Settings
 from sluice.stores.accounts import Accounts
 from sluice.stores.catalog import CatalogStore
 from sluice.stores.entries import Entries
@@ -47,14 +49,10 @@ _THREADS = 32
 class Clients:
     """The AWS and Valkey clients of one environment, each made when first asked for."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, environment: AwsEnvironment | None = None) -> None:
         self.settings = settings
-
-    @cached_property
-    def _session(self) -> Any:
-        import botocore.session
-
-        return botocore.session.get_session()
+        self._environment = environment or AwsEnvironment.from_env()
+        self._made: list[AwsClient] = []
 
     @cached_property
     def dynamodb(self) -> Any:
@@ -72,19 +70,22 @@ class Clients:
         url = self.settings.valkey_url
         return valkey.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5)  # type: ignore[no-untyped-call]
 
+    def close(self) -> None:
+        """Closes the idle connections of the AWS clients made here; a later call opens new ones."""
+        for client in self._made:
+            client.close()
+
     def _aws(self, service: str) -> Any:
+        """Our own client with the credentials Lambda sets; botocore's where they have to be found some other way."""
+        if self._environment.access_key:
+            self._made.append(AwsClient(service, self._environment, connections=_THREADS))
+            return self._made[-1]
+        import botocore.session
         from botocore.config import Config
 
-        # Requests are built by our own stores, so that validating each of them against the model only costs time.
-        config = Config(
-            parameter_validation=False,
-            max_pool_connections=_THREADS,
-            connect_timeout=2,
-            read_timeout=5,
-            tcp_keepalive=True,
-            retries={"mode": "standard", "max_attempts": 3},
-        )
-        return self._session.create_client(service, region_name=self.settings.region, config=config)
+        config = Config(max_pool_connections=_THREADS, connect_timeout=2, read_timeout=5, retries={"mode": "standard"})
+        session = botocore.session.get_session()
+        return session.create_client(service, region_name=self._environment.region, config=config)
 
 
 @dataclass(slots=True)
@@ -94,6 +95,7 @@ class Relay:
     deps: Deps
     catalog: LiveCatalog
     marks: Marks
+    close: Callable[[], None] = lambda: None
     _loops: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def start(self) -> None:
@@ -112,6 +114,7 @@ class Relay:
         await self.deps.upstream.close()
         with suppress(Exception):
             await self.marks.close()
+        self.close()
 
     async def health(self) -> dict[str, str]:
         """Each component and its state: "ok", "off" (not configured) or "down"."""
@@ -143,7 +146,7 @@ def build_relay(settings: Settings | None = None, clients: Clients | None = None
         clock=time.time,
         sleep=asyncio.sleep,
     )
-    return Relay(deps, catalog, marks)
+    return Relay(deps, catalog, marks, clients.close)
 
 
 def build_admin(settings: Settings | None = None, clients: Clients | None = None) -> AdminDeps:
