@@ -1,7 +1,8 @@
 """Every adapter that exists, against its cases: whole, cut at every byte, with other line ends, with comments between events.
 
-A case is `cases/<adapter>/<case>.sse` (or `.json` for a whole body) with `<case>.expected.json` beside it; `errors.json` lists
-error answers and their kinds. Adapters are discovered: one without cases fails.
+A case is `cases/<adapter>/<case>.sse` (`.eventstream.bin` in AWS's framing, `.ndjson` for WebSocket messages, one a line,
+`.json` for a whole body) with `<case>.expected.json` beside it; `errors.json` lists error answers and their kinds. Adapters are
+discovered: one without cases fails.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ import pytest
 from sluice import adapters
 from sluice.buffer import Buffer
 from sluice.errors import ProviderError
+from sluice.eventstream import EventStreamDecoder
 from sluice.sse import SSEDecoder
 from sluice.types import Frame, Usage
 
 CASES = Path(__file__).parent / "cases"
-STREAMS = sorted(CASES.glob("*/*.sse"))
+TEXTS = sorted(CASES.glob("*/*.sse"))
+BYTES = sorted([*TEXTS, *CASES.glob("*/*.eventstream.bin")])
+STREAMS = sorted([*BYTES, *CASES.glob("*/*.ndjson")])
 WHOLES = sorted(path for path in CASES.glob("*/*.json") if path.name != "errors.json" and ".expected" not in path.name)
 ERRORS = [
     (path.parent.name, row) for path in sorted(CASES.glob("*/errors.json")) for row in json.loads(path.read_text())
@@ -27,17 +31,23 @@ ERRORS = [
 
 
 def name_of(path: Path) -> str:
-    return f"{path.parent.name}-{path.stem}"
+    return f"{path.parent.name}-{path.name.partition('.')[0]}"
 
 
 def expected(path: Path) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(path.with_name(f"{path.stem}.expected.json").read_text())
+    told: dict[str, Any] = json.loads(path.with_name(f"{path.name.partition('.')[0]}.expected.json").read_text())
     return told
 
 
-def decoded(pieces: list[bytes]) -> list[Frame]:
-    decoder = SSEDecoder()
+def decoded(pieces: list[bytes], suffix: str = ".sse") -> list[Frame]:
+    decoder = EventStreamDecoder() if suffix == ".bin" else SSEDecoder()
     return [frame for piece in pieces for frame in decoder.feed(piece)] + decoder.finish()
+
+
+def frames_of(path: Path) -> list[Frame]:
+    if path.suffix == ".ndjson":
+        return [Frame(line) for line in path.read_text().splitlines()]
+    return decoded([path.read_bytes()], path.suffix)
 
 
 def played(adapter_name: str, frames: list[Frame]) -> dict[str, Any]:
@@ -70,22 +80,28 @@ def test_every_adapter_has_a_stream_a_whole_body_and_errors() -> None:
 
 
 @pytest.mark.parametrize("path", STREAMS, ids=name_of)
+def test_a_stream_gives_the_expected_answer(path: Path) -> None:
+    assert played(path.parent.name, frames_of(path)) == expected(path)
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=name_of)
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"], ids=["lf", "crlf", "cr"])
 def test_a_stream_gives_the_expected_answer_with_any_line_end(path: Path, end: bytes) -> None:
     raw = path.read_bytes().replace(b"\n", end)
     assert played(path.parent.name, decoded([raw])) == expected(path)
 
 
-@pytest.mark.parametrize("path", STREAMS, ids=name_of)
+@pytest.mark.parametrize("path", BYTES, ids=name_of)
 def test_a_stream_cut_at_every_byte_gives_the_same(path: Path) -> None:
     raw = path.read_bytes()
-    whole = decoded([raw])
+    whole = decoded([raw], path.suffix)
     for at in range(len(raw)):
-        assert decoded([raw[:at], raw[at:]]) == whole
-    assert played(path.parent.name, decoded([raw[at : at + 1] for at in range(len(raw))])) == expected(path)
+        assert decoded([raw[:at], raw[at:]], path.suffix) == whole
+    bytewise = decoded([raw[at : at + 1] for at in range(len(raw))], path.suffix)
+    assert played(path.parent.name, bytewise) == expected(path)
 
 
-@pytest.mark.parametrize("path", STREAMS, ids=name_of)
+@pytest.mark.parametrize("path", TEXTS, ids=name_of)
 def test_comments_between_events_change_nothing(path: Path) -> None:
     raw = path.read_bytes().replace(b"\n\n", b"\n\n: keep-alive\n\n")
     assert played(path.parent.name, decoded([raw])) == expected(path)
@@ -93,7 +109,7 @@ def test_comments_between_events_change_nothing(path: Path) -> None:
 
 @pytest.mark.parametrize("path", STREAMS, ids=name_of)
 def test_a_stream_that_ends_before_its_answer_does_is_never_a_success(path: Path) -> None:
-    frames = decoded([path.read_bytes()])
+    frames = frames_of(path)
     for kept in range(len(frames)):
         kind, answer = "", {}
         try:

@@ -1,0 +1,184 @@
+"""What the adapters of protocols of their own share: reading the canonical body, and telling what has no place in theirs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from sluice.errors import ErrorKind, ProviderError
+
+_DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?[^,]*;base64,", re.ASCII)
+
+_EMPTY: tuple[Any, ...] = (None, False, "", [], {})
+
+_NEUTRAL: Mapping[str, Any] = {
+    "modalities": ["text"],
+    "n": 1,
+    "parallel_tool_calls": True,
+    "response_format": {"type": "text"},
+    "service_tier": "auto",
+}
+"""Values by which a field says nothing that is not so anyway."""
+
+REFUSED = frozenset(
+    {
+        "audio",
+        "function_call",
+        "functions",
+        "logit_bias",
+        "logprobs",
+        "modalities",
+        "n",
+        "response_format",
+        "tool_choice",
+        "tools",
+        "web_search_options",
+    }
+)
+"""Fields without which an answer would not be what was asked for, unless an adapter carries them."""
+
+_BY_STATUS: Mapping[int, ErrorKind] = {
+    401: "auth",
+    402: "quota",
+    403: "permission",
+    404: "model_not_found",
+    408: "timeout",
+    429: "rate_limit",
+    503: "overloaded",
+    504: "timeout",
+    529: "overloaded",
+}
+
+
+def unsupported(field: str, advice: str = "") -> ProviderError:
+    return ProviderError("unsupported", f"`{field}` cannot be asked of this provider. {advice}".strip(), param=field)
+
+
+def dropped(body: Mapping[str, Any], carried: frozenset[str], refused: frozenset[str] = REFUSED) -> tuple[str, ...]:
+    """The fields of `body` that say something and are not carried. Raises ProviderError("unsupported") on a refused one."""
+    names = [name for name, value in body.items() if name not in carried and _says(name, value)]
+    for name in names:
+        if name in refused:
+            raise unsupported(name)
+    return tuple(names)
+
+
+def _says(name: str, value: Any) -> bool:
+    """Whether a field asks for anything. Only of parallel calls is `false` a wish."""
+    return value != _NEUTRAL.get(name) and (value not in _EMPTY or (name == "parallel_tool_calls" and value is False))
+
+
+def said(body: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of `body` that are there, by the provider's names for them."""
+    return {theirs: body[ours] for ours, theirs in names.items() if body.get(ours) is not None}
+
+
+def cap(body: Mapping[str, Any]) -> int | None:
+    return body.get("max_completion_tokens") or body.get("max_tokens")
+
+
+def messages(body: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Each message with its place in the body and its role, "developer" being OpenAI's newer word for "system"."""
+    for number, message in enumerate(body.get("messages") or ()):
+        role = str(message.get("role"))
+        yield f"messages[{number}]", "system" if role == "developer" else role, message
+
+
+def parts(content: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """A message's content part by part, each with its place; text that is a plain string is one part."""
+    if isinstance(content, str):
+        content = [{"type": "text", "text": content}]
+    for number, part in enumerate(content or ()):
+        place = f"{where}.content[{number}]"
+        if not isinstance(part, Mapping):
+            raise unsupported(place)
+        yield place, part
+
+
+def text_of(content: Any, where: str) -> str:
+    """Content as one text. Raises ProviderError("unsupported") on a part that is none."""
+    texts = [part_text(part) for _, part in parts(content, where)]
+    if None in texts:
+        raise unsupported(f"{where}.content", "It takes text only.")
+    return "".join(text for text in texts if text)
+
+
+def part_text(part: Mapping[str, Any]) -> str | None:
+    """The text of a part; None of a part that is none."""
+    kind = part.get("type", "text")
+    return str(part.get(kind) or "") if kind in ("text", "refusal") else None
+
+
+def image_url(part: Mapping[str, Any]) -> str:
+    image = part.get("image_url")
+    return str(image.get("url") if isinstance(image, Mapping) else image or "")
+
+
+def inline(url: str) -> tuple[str, str] | None:
+    """The media type and the base64 text of a data URL; None of any other URL."""
+    if found := _DATA_URL.match(url):
+        return found[1] or "", url[found.end() :]
+    return None
+
+
+def calls(message: Mapping[str, Any], where: str) -> Iterator[tuple[str, str, str]]:
+    """The id, name and arguments' JSON text of each tool call. Raises ProviderError("unsupported") on one of no function."""
+    for number, call in enumerate(message.get("tool_calls") or ()):
+        function = call.get("function")
+        if not isinstance(function, Mapping):
+            raise unsupported(f"{where}.tool_calls[{number}].type")
+        yield str(call.get("id") or ""), str(function.get("name") or ""), str(function.get("arguments") or "{}")
+
+
+def arguments(text: str, where: str) -> Mapping[str, Any]:
+    """A call's arguments as the object that they have to be."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        value = None
+    if not isinstance(value, Mapping):
+        raise unsupported(f"{where}.tool_calls", "Their arguments have to be the JSON text of an object.")
+    return value
+
+
+def functions(body: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Each tool's function, and the tool. Raises ProviderError("unsupported") on a tool that is none."""
+    for number, tool in enumerate(body.get("tools") or ()):
+        function = tool.get("function") if isinstance(tool, Mapping) else None
+        if not isinstance(function, Mapping):
+            raise unsupported(f"tools[{number}].type")
+        yield function, tool
+
+
+def chosen(choice: Any) -> str:
+    """A `tool_choice` as "auto", "none", "required", or the name of the one function, after a colon.
+
+    Raises ProviderError("unsupported") on any other.
+    """
+    if choice in (None, "auto", "none", "required"):
+        return choice or "auto"
+    name = (choice.get("function") or {}).get("name") if isinstance(choice, Mapping) else None
+    if not name:
+        raise unsupported("tool_choice")
+    return f":{name}"
+
+
+def loads(body: bytes) -> Mapping[str, Any]:
+    """An error's body as an object: an empty one of anything else, since a status alone can say enough."""
+    try:
+        told = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return told if isinstance(told, Mapping) else {}
+
+
+def by_status(status: int) -> ErrorKind:
+    return _BY_STATUS.get(status) or ("invalid_request" if 400 <= status < 500 else "server")
+
+
+def matching(rules: Sequence[tuple[str, ErrorKind]], code: str) -> ErrorKind | None:
+    """The kind of the first rule whose beginning the code has: providers' codes are families, "Throttling.RateQuota"."""
+    return next((kind for beginning, kind in rules if code.startswith(beginning)), None)
