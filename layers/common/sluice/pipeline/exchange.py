@@ -128,8 +128,8 @@ class Exchange(ABC):
             log.exception("request %s failed inside the gateway", self._request_id)
             self._failure = SluiceError("The gateway failed. Try again, or tell the operator the request id.")
         charged = await self._settle()
-        self._close()
         self._report(charged)
+        self._close()
 
     async def _ask_channels(self) -> None:
         """Every sibling, then every next tier, until one answers to the end. Raises SluiceError."""
@@ -207,7 +207,12 @@ class Exchange(ABC):
         except SluiceError as error:
             log.error("request %s is not settled (%s): its hold is left to the sweep", self._request_id, error.code)
             self._failure = self._failure or error
-            return 0
+        except Exception:
+            log.exception("request %s is not settled: its hold is left to the sweep", self._request_id)
+            self._failure = self._failure or SluiceError(
+                "The gateway failed to settle. Tell the operator the request id."
+            )
+        return 0
 
     def _receipt(self, usage: Usage) -> Receipt:
         now = self._deps.clock()
