@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import orjson
 
-from sluice.adapters._base import Adapter
+from sluice.adapters._base import Adapter, CallAdapter
+from sluice.adapters._openai_calls import ENDPOINTS, OpenAICalls
 from sluice.adapters._outgoing import EXTENSIONS, PRIVATE, ModelRule, outgoing, thought_of
 from sluice.errors import ErrorKind, ProviderError
 from sluice.types import (
@@ -35,6 +36,7 @@ from sluice.types import (
 )
 
 __all__ = [
+    "ENDPOINTS",
     "EXTENSIONS",
     "PRIVATE",
     "ModelRule",
@@ -137,9 +139,17 @@ class OpenAICompatible:
     phrases: Mapping[str, ErrorKind] = field(default_factory=dict)
     speaks: Callable[[OpenAICompatible, float], Adapter] | None = None
     """The class of a provider that needs code. `OpenAIAdapter` where there is none."""
+    endpoints: Mapping[str, str] = field(default_factory=dict)
+    """The calls it has beyond chat, by kind, with their paths. `ENDPOINTS` are OpenAI's own."""
 
     def adapter(self, now: float) -> Adapter:
         return (self.speaks or OpenAIAdapter)(self, now)
+
+    def endpoint(self, kind: str, now: float) -> CallAdapter | None:
+        if kind not in self.endpoints:
+            return None
+        speaker = replace(self, path=self.endpoints[kind]).adapter(now)
+        return OpenAICalls(speaker) if isinstance(speaker, OpenAIAdapter) else None
 
 
 class OpenAIAdapter:
@@ -177,7 +187,7 @@ class OpenAIAdapter:
             self._started = True
             self._id = str(chunk.get("id") or "")
             yield Start(self._id, str(chunk.get("model") or ""), number(chunk.get("created")))
-        for choice in _mappings(chunk.get("choices")):
+        for choice in mappings(chunk.get("choices")):
             yield from self._choice(choice)
         if usage := self.counted(chunk):
             yield usage
@@ -225,9 +235,8 @@ class OpenAIAdapter:
     def read(self, data: str) -> Mapping[str, Any]:
         """A frame's object. Raises ProviderError where it tells of an error instead of an answer."""
         chunk = parse(data)
-        if chunk.get("error"):
-            raise self.told(chunk, 0)
-        if chunk.get("choices") is None and (chunk.get("object") == "error" or number(chunk.get("code"))):
+        nothing_else = not chunk.get("choices") and not chunk.get("usage")
+        if chunk.get("error") or (nothing_else and (chunk.get("object") == "error" or chunk.get("code"))):
             raise self.told(chunk, 0)
         return chunk
 
@@ -237,7 +246,7 @@ class OpenAIAdapter:
         for name in ("content", "refusal"):
             if text := _text(delta.get(name)):
                 yield Text(text, choice)
-        for call in _mappings(delta.get("tool_calls")):
+        for call in mappings(delta.get("tool_calls")):
             yield self._call(call, choice)
         if extras := {name: delta[name] for name in _EXTRAS if delta.get(name)}:
             yield Raw(extras, choice)
@@ -262,8 +271,10 @@ class OpenAIAdapter:
         status = status or (int(code) if code.isdigit() and 400 <= int(code) < 600 else 0)
         message, param = _sentence(fields), fields.get("param")
         kind = self._kind(code) or self._kind(type_) or self.row.statuses.get(status) or _BY_STATUS.get(status)
-        if kind is None:
-            kind = _phrase(message, self.row.phrases) or ("invalid_request" if 400 <= status < 500 else "server")
+        if kind in (None, "invalid_request"):
+            kind = (
+                _phrase(message, self.row.phrases) or kind or ("invalid_request" if 400 <= status < 500 else "server")
+            )
         return ProviderError(kind, message, status=status, code=code, param=str(param) if param else None)
 
     # The same for all.
@@ -301,7 +312,7 @@ class OpenAIAdapter:
         plain = next((text for text in told if text and isinstance(text, str)), "")
         if plain:
             yield Reasoning(plain, choice=choice)
-        for detail in _mappings(delta.get("reasoning_details")):
+        for detail in mappings(delta.get("reasoning_details")):
             text = "" if plain else str(detail.get("text") or detail.get("summary") or "")
             signature, data = str(detail.get("signature") or ""), str(detail.get("data") or "")
             if text or signature or data:
@@ -396,7 +407,7 @@ def _made_up_id(place: str) -> str:
     return "call_" + hashlib.blake2s(place.encode(), digest_size=9).hexdigest()
 
 
-def _mappings(value: Any) -> list[Mapping[str, Any]]:
+def mappings(value: Any) -> list[Mapping[str, Any]]:
     """The objects of a list; one object alone is a list of it."""
     values = value if isinstance(value, list) else [value]
     return [one for one in values if isinstance(one, Mapping)]
@@ -405,7 +416,7 @@ def _mappings(value: Any) -> list[Mapping[str, Any]]:
 def _text(content: Any) -> str:
     if isinstance(content, str):
         return content
-    return "".join(str(part.get("text") or "") for part in _mappings(content))
+    return "".join(str(part.get("text") or "") for part in mappings(content))
 
 
 def _arguments(function: Mapping[str, Any]) -> str:

@@ -117,7 +117,9 @@ def _messages(messages: Iterable[Any], row: OpenAICompatible, lost: dict[str, No
 
 def _replayed(message: Mapping[str, Any], row: OpenAICompatible) -> str | None:
     """The reasoning to send back with a message; where the provider insists on one, an empty one before a tool call."""
-    if message.get("role") != "assistant":
+    if message.get("role") != "assistant" or (
+        message.get("reasoning_details") and "reasoning_details" not in row.strip
+    ):
         return None
     return thought_of(message) or (row.replay_blank if message.get("tool_calls") else None)
 

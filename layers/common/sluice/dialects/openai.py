@@ -236,12 +236,9 @@ def _grown(told: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
         before = grown.get(name)
         if isinstance(before, Mapping) and isinstance(value, Mapping):
             grown[name] = _grown(before, value)
-        elif isinstance(before, list) and isinstance(value, list):
-            grown[name] = before + value
-        elif isinstance(before, str) and isinstance(value, str) and name in _GROWING:
-            grown[name] = before + value
         else:
-            grown[name] = value
+            grows = isinstance(before, list) or (isinstance(before, str) and name in _GROWING)
+            grown[name] = before + value if grows and type(before) is type(value) else value
     return grown
 
 

@@ -1,0 +1,21 @@
+"""Groq. Wire: facts/providers.md section 17; recorded streams. A tool call that does not fit its schema is the model's
+failure, told as a 400: the same request may succeed elsewhere or the next time."""
+
+from sluice.adapters._openai import EXTENSIONS, OpenAICompatible
+
+ADAPTER = OpenAICompatible(
+    name="groq",
+    base_url="https://api.groq.com/openai/v1",
+    drop=frozenset({"logprobs", "top_logprobs", "logit_bias", "service_tier", "verbosity", "prediction"}),
+    refuse=frozenset({"audio", "web_search_options"}),
+    most={"n": 1, "stop": 4},
+    efforts={
+        "minimal": {"reasoning_effort": "low"},
+        "xhigh": {"reasoning_effort": "high"},
+        "max": {"reasoning_effort": "high"},
+    },
+    strip=EXTENSIONS | {"name", "annotations", "refusal", "audio"},
+    usage=("usage", "x_groq.usage"),
+    kinds={"tool_use_failed": "server", "json_validate_failed": "server"},
+    statuses={413: "rate_limit", 498: "overloaded"},
+)
