@@ -42,18 +42,18 @@ def create_app(relay: Relay) -> Starlette:
 
     async def chat(dialect: Dialect, request: Request, request_id: str) -> Response:
         inbound = await _inbound(request, deps.settings.max_body_bytes)
-        return _response(await pipeline.chat(deps, dialect, bearer(request.headers), inbound, request_id))
+        return _response(await pipeline.chat(deps, dialect, _token(dialect, request), inbound, request_id))
 
     async def count(dialect: Dialect, request: Request, request_id: str) -> Response:
         inbound = await _inbound(request, deps.settings.max_body_bytes)
-        return _json(dialect.counted(await pipeline.count(deps, dialect, bearer(request.headers), inbound)))
+        return _json(dialect.counted(await pipeline.count(deps, dialect, _token(dialect, request), inbound)))
 
     async def models(dialect: Dialect, request: Request, request_id: str) -> Response:
-        return _json(dialect.models(await pipeline.models(deps, bearer(request.headers))))
+        return _json(dialect.models(await pipeline.models(deps, _token(dialect, request))))
 
     async def model(dialect: Dialect, request: Request, request_id: str) -> Response:
         name = request.path_params["model"]
-        return _json(dialect.model(await pipeline.model(deps, bearer(request.headers), name)))
+        return _json(dialect.model(await pipeline.model(deps, _token(dialect, request), name)))
 
     verbs = {"chat": chat, "count": count, "models": models, "model": model}
     spoken = [dialects.load(name) for name in sorted(dialects.available())]
@@ -118,7 +118,7 @@ def _guarded(deps: Deps, asked: Sequence[tuple[Dialect, Handle]]) -> Callable[[R
 
     async def guarded(request: Request) -> Response:
         request_id = f"req_{time.time_ns() // 1_000_000:011x}{deps.rng.getrandbits(64):016x}"
-        dialect, handle = _asker(asked, request.headers)
+        dialect, handle = _asker(asked, _credited(request))
         try:
             response = await handle(dialect, request, request_id)
         except SluiceError as error:
@@ -136,6 +136,18 @@ def _asker(asked: Sequence[tuple[Dialect, Handle]], headers: Mapping[str, str]) 
     """Whose request it is, on a path that may be several dialects': by its headers, else OpenAI's."""
     unclaimed = [one for one in asked if one[0].name == "openai"] or asked
     return next((one for one in asked if len(asked) > 1 and one[0].claims(headers)), unclaimed[0])
+
+
+def _credited(request: Request) -> Mapping[str, str]:
+    """The request's headers, and among them a key that its query told: for the one dialect whose clients may do so."""
+    key = request.query_params.get("key")
+    return {**request.headers, "x-goog-api-key": key} if key else request.headers
+
+
+def _token(dialect: Dialect, request: Request) -> str | None:
+    """The caller's key. One in the query counts only where the dialect claims the request by it: addresses end up in logs."""
+    headers = _credited(request)
+    return bearer(headers if dialect.claims(headers) else request.headers)
 
 
 def _response(reply: Reply) -> Response:
@@ -164,7 +176,9 @@ def _error(dialect: Dialect, error: SluiceError, request_id: str) -> Response:
 async def _unrouted(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     told = NotFound(f"There is no {request.method} {request.url.path} here.", code="not_found")
-    return _json(dialects.load("openai").error(told, ""), status)
+    headers, spoken = _credited(request), map(dialects.load, sorted(dialects.available()))
+    dialect = next((one for one in spoken if one.claims(headers)), dialects.load("openai"))
+    return _json(dialect.error(told, ""), status)
 
 
 async def _inbound(request: Request, most: int) -> Inbound:
@@ -177,4 +191,5 @@ async def _inbound(request: Request, most: int) -> Inbound:
         size = max(size, len(pieces))
         if size > most:
             raise TooLarge(f"The body is larger than {most} bytes, the most this endpoint takes.")
-    return Inbound(bytes(pieces), request.headers, {**request.query_params, **request.path_params})
+    told = {name: value for name, value in request.query_params.items() if name != "key"}
+    return Inbound(bytes(pieces), request.headers, {**told, **request.path_params}, request.url.path)

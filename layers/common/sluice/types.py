@@ -230,11 +230,15 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Inbound:
-    """A client's request as it came: body, headers (lower-case names) and what its path and query said."""
+    """A client's request as it came: body, headers (lower-case names), what its path and query said, and the path itself.
+
+    A key that came in the query is not among it.
+    """
 
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
     path: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +270,8 @@ class ChatRequest:
     """Fields of `raw` that `body` has no place for: lost, and told to the client, on a provider of another dialect."""
     output_cap: int = 0
     """Output tokens the hold covers: for a provider that demands a cap where the client named none. 0: nobody said."""
+    framing: Literal["events", "array"] = "events"
+    """How the client wants a stream: as server-sent events, or as one JSON array that grows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,13 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from itertools import chain
 
-from sluice import adapters, prices, sse, tokens
+from sluice import adapters, prices, tokens
 from sluice.adapters import Adapter
 from sluice.buffer import Buffer
 from sluice.dialects import Dialect, Encoder
 from sluice.errors import InsufficientQuota, ProviderError
 from sluice.pipeline.exchange import Exchange
+from sluice.pipeline.framing import framing
 from sluice.pipeline.needs import Deps
 from sluice.types import CONTENT, Channel, ChatRequest, Event, Frame, Hold, Identity, Price, Usage
 
@@ -38,6 +39,7 @@ class ChatExchange(Exchange):
         super().__init__(deps, request_id, who, price, channels, hold, request.model, streams=request.stream)
         self._dialect = dialect
         self._request = request
+        self._framing = framing(request)
         self._buffer = Buffer(prompt_tokens)
         self._encoder: Encoder | None = None
         self._wire = ""
@@ -48,6 +50,7 @@ class ChatExchange(Exchange):
         adapter = provider.adapter(self._deps.clock())
         self._wire = provider.wire
         self._encoder = encoder = self._fresh_encoder(channel)
+        self._framing = framing(self._request)
         self._buffer = Buffer(self._buffer.prompt_tokens)
         lost = () if self._wire == self._dialect.name else self._translatable()
         request = adapter.request(self._request, channel)
@@ -87,16 +90,17 @@ class ChatExchange(Exchange):
             self._pass_on(b"", content=content)
         else:
             frames = encoder.relay(frame) if native else chain.from_iterable(map(encoder.encode, events))
-            self._pass_on(_framed(frames), content=content)
+            self._pass_on(self._framing.pieces(frames), content=content)
             await self._afford()
 
     def _speaks(self, error: ProviderError) -> bool:
         return self._wire == self._dialect.name
 
     def _last_words(self) -> bytes:
+        frames: Iterable[Frame] = self._encoder.end(self._usage) if self._encoder else ()
         if self._failure:
-            return _framed((self._dialect.error_frame(self._failure, self._request_id),))
-        return _framed(self._encoder.end(self._usage)) if self._encoder else b""
+            frames = (self._dialect.error_frame(self._failure, self._request_id),)
+        return self._framing.pieces(frames) + self._framing.end()
 
     async def _used(self) -> Usage:
         """The provider's count, or else our own tokenizer's of the request and of the answer as far as it came."""
@@ -154,7 +158,3 @@ async def _until_done(frames: AsyncGenerator[Frame, None], adapter: Adapter) -> 
                 pass
     except (TimeoutError, ProviderError):
         pass
-
-
-def _framed(frames: Iterable[Frame]) -> bytes:
-    return b"".join(sse.encode(frame.data, frame.event) for frame in frames)

@@ -11,7 +11,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 
-from sluice import prices, sse
+from sluice import prices
 from sluice.errors import (
     CLIENT_FAULT,
     MARKS_CHANNEL,
@@ -21,6 +21,7 @@ from sluice.errors import (
     SluiceError,
     UpstreamFailed,
 )
+from sluice.pipeline.framing import Events, Framing
 from sluice.pipeline.needs import Deps, Reply
 from sluice.ticker import Ticker
 from sluice.types import Attempt, Channel, EndReason, Hold, Identity, Nano, Price, Receipt, Usage
@@ -43,7 +44,6 @@ _EXHAUSTED: Mapping[str, tuple[int, str]] = {
     "model_not_found": (502, "upstream_refused"),
     "quota": (503, "upstream_quota"),
 }
-_HEARTBEAT = sse.comment("keep-alive")
 
 
 class Exchange(ABC):
@@ -78,6 +78,7 @@ class Exchange(ABC):
         self._kept: list[bytes] = []
         self._body = b""
         self._headers: dict[str, str] = {}
+        self._framing: Framing = Events()
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._opened = asyncio.Event()
         self._closed = asyncio.Event()
@@ -268,13 +269,14 @@ class Exchange(ABC):
             async with asyncio.timeout(self._deps.settings.heartbeat_seconds if self._streams else None):
                 await (self._opened if self._streams else self._closed).wait()
         except TimeoutError:
-            return Reply({}, stream=self._stream(_HEARTBEAT), leave=self.leave)
+            opening = self._stream(self._framing.heartbeat)
+            return Reply({**self._framing.headers}, stream=opening, leave=self.leave)
         if self._failure and not (self._committed and self._streams):
             raise self._failure
         headers = {**self._headers, "x-sluice-attempts": ",".join(map(str, self._attempts))}
         if not self._streams:
             return Reply(headers, body=self._body)
-        return Reply(headers, stream=self._stream(b""), leave=self.leave)
+        return Reply({**headers, **self._framing.headers}, stream=self._stream(b""), leave=self.leave)
 
     async def _stream(self, opening: bytes) -> AsyncIterator[bytes]:
         if opening:
@@ -285,7 +287,7 @@ class Exchange(ABC):
                 async with asyncio.timeout(self._deps.settings.heartbeat_seconds):
                     piece = await self._pieces.get()
             except TimeoutError:
-                piece = _HEARTBEAT
+                piece = self._framing.heartbeat
             waiting = [piece] if piece is not None else []
             while piece is not None and not self._pieces.empty():
                 piece = self._pieces.get_nowait()
