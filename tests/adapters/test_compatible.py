@@ -1,0 +1,294 @@
+"""What each provider of the compatible family is sent: its address, its words for OpenAI's fields, what is left out or refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from sluice import adapters
+from sluice.adapters._openai import OpenAICompatible
+from sluice.errors import ProviderError
+from sluice.types import Channel, ChatRequest, Secret, UpstreamRequest
+
+ROWS = {
+    name: provider
+    for name in sorted(adapters.available())
+    if isinstance(provider := adapters.load(name), OpenAICompatible)
+}
+OWN_VENDOR = frozenset({"openai", "azure"})
+HELLO = [{"role": "user", "content": "hi"}]
+ENDPOINT = "https://gateway.test/v1"
+
+
+def sent(
+    name: str, body: dict[str, Any], model: str = "m", dialect: str = "openai", now: float = 0, **channel: Any
+) -> tuple[UpstreamRequest, dict[str, Any]]:
+    body = {"model": model, "messages": HELLO, **body}
+    chat = ChatRequest(model, body, stream=bool(body.get("stream")), dialect=dialect)
+    if not urlless(name):
+        channel.setdefault("endpoint", ENDPOINT)
+    request = adapters.load(name).adapter(now).request(chat, Channel("c", name, "c", (model,), **channel))
+    return request, json.loads(request.body)
+
+
+def urlless(name: str) -> bool:
+    """Whether the provider has an address of its own, so that a channel needs none."""
+    return "://" in ROWS[name].base_url
+
+
+def refused(name: str, body: dict[str, Any], model: str = "m") -> str | None:
+    with pytest.raises(ProviderError) as met:
+        sent(name, body, model)
+    assert met.value.kind == "unsupported"
+    return met.value.param
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_every_row_asks_its_own_address_with_its_own_key(name: str) -> None:
+    request, body = sent(name, {"stream": True}, secret=Secret("sk-upstream-123456"))
+    assert request.url.endswith("/chat/completions")
+    assert urlless(name) or request.url.startswith(ENDPOINT)
+    assert "sk-upstream-123456" in (request.headers.get("authorization", "") + request.headers.get("api-key", ""))
+    assert body["model"] == "m"
+    assert body["messages"] == HELLO
+    assert body.get("stream_options", {"include_usage": True}) == {"include_usage": True}
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if not urlless(name)])
+def test_a_row_without_an_address_needs_the_channels(name: str) -> None:
+    with pytest.raises(ProviderError) as met:
+        sent(name, {}, endpoint="")
+    assert met.value.kind == "permission"
+
+
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+def test_what_a_client_tells_of_its_users_is_for_its_own_vendor_only(name: str, dialect: str) -> None:
+    told = {"user": "u-1", "metadata": {"person": "Ada"}, "safety_identifier": "s", "store": True}
+    request, body = sent(name, told, dialect=dialect)
+    own = name in OWN_VENDOR and dialect == "openai"
+    assert {field for field in told if field in body} == (set(told) if own else set())
+    assert set(request.dropped) == (set() if own else set(told))
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_developer_is_a_system_but_to_openai(name: str) -> None:
+    _, body = sent(name, {"messages": [{"role": "developer", "content": "be brief"}, *HELLO]})
+    assert body["messages"][0]["role"] == ("developer" if name in OWN_VENDOR else "system")
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_what_goes_out_unchanged_is_not_called_dropped(name: str) -> None:
+    body = {"temperature": 0.5, "tools": [{"type": "function", "function": {"name": "f"}}], "a_field_of_tomorrow": 1}
+    request, out = sent(name, body)
+    assert request.dropped == ()
+    assert {field: out[field] for field in body} == body
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "body", "out", "absent"),
+    [
+        ("openai", "o3", {"max_tokens": 5}, {"max_completion_tokens": 5}, ["max_tokens"]),
+        ("openai", "gpt-4o", {"max_tokens": 5}, {"max_tokens": 5}, ["max_completion_tokens"]),
+        ("openai", "gpt-5-mini", {"max_tokens": 5, "max_completion_tokens": 4}, {"max_completion_tokens": 4}, ["max_tokens"]),
+        ("azure", "gpt-5", {"max_tokens": 5}, {"max_completion_tokens": 5}, ["max_tokens"]),
+        ("deepseek", "m", {"reasoning_effort": "minimal"}, {"reasoning_effort": "low"}, ["thinking"]),
+        ("deepseek", "m", {"reasoning_effort": "none"}, {"thinking": {"type": "disabled"}}, ["reasoning_effort"]),
+        ("deepseek", "m", {"max_completion_tokens": 9, "n": 1}, {"max_tokens": 9}, ["max_completion_tokens"]),
+        ("moonshot", "m", {"temperature": 1.7}, {"temperature": 1.0}, []),
+        ("groq", "m", {"reasoning_effort": "xhigh"}, {"reasoning_effort": "high"}, []),
+        ("groq", "m", {"logprobs": True, "top_logprobs": 3, "logit_bias": {"1": 2}}, {}, ["logprobs", "top_logprobs", "logit_bias"]),
+        ("xai", "grok-4-0709", {"presence_penalty": 1, "reasoning_effort": "high"}, {}, ["presence_penalty", "reasoning_effort"]),
+        ("xai", "grok-4.3", {"reasoning_effort": "medium"}, {"reasoning_effort": "medium"}, []),
+        ("xai", "grok-3-mini", {"reasoning_effort": "minimal"}, {"reasoning_effort": "low"}, []),
+        ("xai", "grok-4-fast-non-reasoning", {"stop": ["."], "presence_penalty": 1}, {"stop": ["."], "presence_penalty": 1}, []),
+        ("mistral", "m", {"seed": 7, "stream": True}, {"random_seed": 7}, ["seed", "stream_options"]),
+        ("mistral", "mistral-small-2603", {"reasoning_effort": "low"}, {"reasoning_effort": "high"}, []),
+        ("mistral", "magistral-medium-2509", {"reasoning_effort": "low"}, {}, ["reasoning_effort"]),
+        ("qwen", "m", {"reasoning_effort": "none"}, {"enable_thinking": False}, ["reasoning_effort"]),
+        ("qwen", "m", {"reasoning_effort": "low", "enable_thinking": False}, {"enable_thinking": False}, []),
+        ("qwen", "m", {"stream": False}, {"stream": True, "stream_options": {"include_usage": True}}, []),
+        ("hunyuan", "m", {"reasoning_effort": "high"}, {"enable_thinking": True}, ["reasoning_effort"]),
+        ("qianfan", "m", {"reasoning_effort": "high"}, {"enable_thinking": True}, ["reasoning_effort"]),
+        ("baichuan", "m", {"temperature": 2, "stream": True}, {"temperature": 1.0}, ["stream_options"]),
+        ("zhipu", "m", {"temperature": 0}, {"temperature": 0.01, "do_sample": False}, []),
+        ("zhipu", "m", {"temperature": 1, "top_p": 1.0}, {"temperature": 0.99, "top_p": 0.99}, ["do_sample"]),
+        ("zhipu", "m", {"temperature": 0.5, "top_p": 0}, {"temperature": 0.5, "top_p": 0.01}, []),
+        ("zhipu", "m", {"reasoning_effort": "none"}, {"thinking": {"type": "disabled"}}, ["reasoning_effort"]),
+        ("ark", "m", {"reasoning_effort": "max"}, {"reasoning_effort": "high"}, []),
+        ("ark", "m", {"reasoning_effort": "none"}, {"thinking": {"type": "disabled"}}, ["reasoning_effort"]),
+        ("minimax", "m", {}, {"reasoning_split": True}, []),
+        ("minimax", "m", {"reasoning_split": False, "max_tokens": 4}, {"reasoning_split": False, "max_completion_tokens": 4}, ["max_tokens"]),
+        ("minimax", "m", {"temperature": 0}, {"temperature": 0.01}, []),
+        ("ollama", "m", {"reasoning_effort": "minimal"}, {"reasoning_effort": "low"}, []),
+    ],
+)  # fmt: skip
+def test_a_field_in_the_providers_words(
+    name: str, model: str, body: dict[str, Any], out: dict[str, Any], absent: list[str]
+) -> None:
+    request, told = sent(name, body, model)
+    assert {field: told.get(field) for field in out} == out
+    assert not set(absent) & set(told)
+    gone = {field for field in absent if field in body and field in ROWS[name].drop}
+    assert gone - {"stream_options"} <= set(request.dropped)
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "body", "param"),
+    [
+        *((name, "m", {"n": 2}, "n") for name in ("deepseek", "groq", "qianfan", "baichuan", "hunyuan", "spark", "zhipu", "ark", "minimax", "ollama")),
+        ("qwen", "m", {"n": 5}, "n"),
+        ("xai", "grok-4", {"stop": ["."]}, "stop"),
+        ("groq", "m", {"stop": ["1", "2", "3", "4", "5"]}, "stop"),
+        ("zhipu", "m", {"stop": ["a", "b"]}, "stop"),
+        ("mistral", "m", {"audio": {"voice": "x"}}, "audio"),
+        ("ollama", "m", {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x.test/a.png"}}]}]}, "messages[].content[].image_url"),
+    ],
+)  # fmt: skip
+def test_what_would_change_the_meaning_is_refused_by_name(
+    name: str, model: str, body: dict[str, Any], param: str
+) -> None:
+    assert refused(name, body, model) == param
+
+
+def test_an_image_that_is_sent_along_is_no_address() -> None:
+    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    _, body = sent("ollama", {"messages": [{"role": "user", "content": [part]}]})
+    assert body["messages"][0]["content"] == [part]
+
+
+# Reasoning that goes back, or does not.
+
+LOOP = [
+    {"role": "user", "content": "weather?"},
+    {
+        "role": "assistant",
+        "content": None,
+        "reasoning_content": "I look it up.",
+        "reasoning_details": [{"type": "reasoning.text", "text": "I look it up.", "signature": "c2ln"}],
+        "tool_calls": [{"id": "call_a", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+    },
+    {"role": "tool", "tool_call_id": "call_a", "content": "sun"},
+]
+
+
+@pytest.mark.parametrize("name", ["deepseek", "moonshot", "zhipu", "ark", "vllm", "compatible"])
+def test_reasoning_goes_back_where_the_next_step_needs_it(name: str) -> None:
+    _, body = sent(name, {"messages": LOOP})
+    assert body["messages"][1]["reasoning_content"] == "I look it up."
+
+
+@pytest.mark.parametrize("name", ["openai", "azure", "hunyuan", "groq", "xai", "qwen", "qianfan", "baichuan", "spark"])
+def test_reasoning_stays_here_where_it_is_an_error_or_nothing(name: str) -> None:
+    request, body = sent(name, {"messages": LOOP})
+    assert not {"reasoning_content", "reasoning_details", "reasoning"} & set(body["messages"][1])
+    assert "messages[].reasoning_content" in request.dropped
+
+
+@pytest.mark.parametrize("name", ["deepseek", "moonshot", "zhipu", "ark", "ollama", "minimax", "mistral"])
+def test_reasoning_that_a_client_kept_as_blocks_is_the_same_reasoning(name: str) -> None:
+    blocks = [{field: value for field, value in message.items() if field != "reasoning_content"} for message in LOOP]
+    _, whole = sent(name, {"messages": LOOP})
+    _, by_blocks = sent(name, {"messages": blocks})
+    assert by_blocks["messages"] == whole["messages"]
+
+
+def test_without_tools_deepseeks_reasoner_must_not_see_its_reasoning_again() -> None:
+    _, body = sent(
+        "deepseek", {"messages": [{"role": "assistant", "content": "4", "reasoning_content": "2+2"}, *HELLO]}
+    )
+    assert "reasoning_content" not in body["messages"][0]
+
+
+def test_a_client_that_kept_no_reasoning_still_gets_through_a_tool_loop() -> None:
+    plain = [{field: value for field, value in message.items() if "reasoning" not in field} for message in LOOP]
+    _, body = sent("deepseek", {"messages": plain})
+    assert body["messages"][1]["reasoning_content"] == ""
+
+
+def test_openrouters_blocks_go_back_unchanged() -> None:
+    _, body = sent("openrouter", {"messages": LOOP})
+    assert body["messages"][1]["reasoning_details"] == LOOP[1]["reasoning_details"]
+    plain = [LOOP[0], {"role": "assistant", "content": "x", "reasoning_content": "hm"}]
+    _, body = sent("openrouter", {"messages": plain})
+    assert body["messages"][1]["reasoning"] == "hm"
+    assert "reasoning_content" not in body["messages"][1]
+
+
+def test_minimax_gets_its_blocks_and_mistral_its_parts() -> None:
+    _, body = sent("minimax", {"messages": LOOP})
+    (detail,) = body["messages"][1]["reasoning_details"]
+    assert (detail["type"], detail["text"]) == ("reasoning.text", "I look it up.")
+    _, body = sent("mistral", {"messages": LOOP})
+    (part,) = body["messages"][1]["content"]
+    assert part["thinking"] == [{"type": "text", "text": "I look it up."}]
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_marks_for_a_cache_reach_only_who_reads_them(name: str) -> None:
+    mark = {"cache_control": {"type": "ephemeral"}}
+    body = {
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "hi", **mark}]}],
+        "tools": [{"type": "function", "function": {"name": "f"}, **mark}],
+    }
+    request, out = sent(name, body)
+    kept = "cache_control" in json.dumps(out)
+    assert kept == (name in {"openrouter", "qwen", "compatible"})
+    assert ("tools[].cache_control" in request.dropped) == (not kept)
+
+
+# Addresses and credentials that take code.
+
+
+def azure(endpoint: str, secret: str = "key-1234567890") -> UpstreamRequest:
+    return sent("azure", {}, "gpt 4", endpoint=endpoint, secret=Secret(secret))[0]
+
+
+def test_azures_two_styles_are_told_apart_by_the_endpoint() -> None:
+    host = "https://res.openai.azure.com"
+    assert azure(host).url == f"{host}/openai/v1/chat/completions"
+    assert azure(f"{host}?api-version=preview").url == f"{host}/openai/v1/chat/completions?api-version=preview"
+    dated = "api-version=2024-10-21"
+    assert azure(f"{host}/?{dated}").url == f"{host}/openai/deployments/gpt%204/chat/completions?{dated}"
+    own = f"{host}/openai/deployments/mine?{dated}"
+    assert azure(own).url == f"{host}/openai/deployments/mine/chat/completions?{dated}"
+
+
+def test_azure_takes_a_key_or_a_token_of_entra() -> None:
+    assert azure("https://r.test").headers["api-key"] == "key-1234567890"
+    token = azure("https://r.test", "eyJhbGciOi.x.y").headers
+    assert (token["authorization"], "api-key" in token) == ("Bearer eyJhbGciOi.x.y", False)
+
+
+@pytest.mark.parametrize(("model", "path"), [("4.0Ultra", "/v1"), ("x1", "/v2"), ("spark-x", "/x2")])
+def test_sparks_newer_models_live_under_their_own_path(model: str, path: str) -> None:
+    request, _ = sent("spark", {}, model)
+    assert request.url == f"https://spark-api-open.xf-yun.com{path}/chat/completions"
+    request, _ = sent("spark", {}, model, endpoint="https://mirror.test/v9")
+    assert request.url == "https://mirror.test/v9/chat/completions"
+
+
+def test_mistrals_ids_are_nine_letters_and_always_the_same() -> None:
+    turn = {"role": "assistant", "content": None, "tool_calls": [{**LOOP[1]["tool_calls"][0], "id": "call_of_another"}]}
+    messages = [
+        turn,
+        {"role": "tool", "tool_call_id": "call_of_another", "content": "1"},
+        {"role": "user", "content": "so?"},
+    ]
+    _, body = sent("mistral", {"messages": messages})
+    short = body["messages"][0]["tool_calls"][0]["id"]
+    assert len(short) == 9
+    assert short.isalnum()
+    assert body["messages"][1]["tool_call_id"] == short
+    assert [message["role"] for message in body["messages"]] == ["assistant", "tool", "assistant", "user"]
+    own = {"role": "tool", "tool_call_id": "gSIMJiOkT", "content": "1"}
+    assert sent("mistral", {"messages": [own]})[1]["messages"][0]["tool_call_id"] == "gSIMJiOkT"
+
+
+def test_strict_providers_are_not_sent_what_openais_sdk_adds_to_a_message() -> None:
+    echoed = {"role": "assistant", "content": "x", "refusal": None, "annotations": [], "name": "bot"}
+    for name in ("groq", "mistral"):
+        _, body = sent(name, {"messages": [echoed, *HELLO]})
+        assert body["messages"][0] == {"role": "assistant", "content": "x"}
