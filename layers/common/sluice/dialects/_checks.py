@@ -27,6 +27,14 @@ def model_name(fields: Mapping[str, Any]) -> str:
     return model
 
 
+def mapping(fields: Mapping[str, Any], name: str, where: str = "") -> Mapping[str, Any]:
+    """An object, empty where there is none. `where` is what stands before the field's name in the error."""
+    value = fields.get(name)
+    if value is not None and not isinstance(value, Mapping):
+        raise BadRequest(f"`{where}{name}` must be an object.", param=f"{where}{name}")
+    return value or {}
+
+
 def boolean(fields: Mapping[str, Any], name: str) -> bool:
     value = fields.get(name)
     if value is not None and not isinstance(value, bool):

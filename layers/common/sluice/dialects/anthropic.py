@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from sluice.dialects._base import Route
-from sluice.dialects._checks import boolean, integer, json_object, model_name
+from sluice.dialects._checks import boolean, integer, json_object, mapping, model_name
 from sluice.errors import BadRequest, SluiceError
 from sluice.types import (
     Call,
@@ -130,6 +130,7 @@ _NATIVE = ("mcp_servers", "container", "inference_geo")
 _TOOL_EXTRAS = ("defer_loading", "eager_input_streaming", "input_examples", "allowed_callers")
 _EFFORTS = {"max": "xhigh"}
 _ROLES = frozenset({"user", "assistant", "system"})
+_SOURCED = frozenset({"image", "document"})
 
 
 class _Reading:
@@ -240,7 +241,7 @@ class _Reading:
 
     def _part(self, block: Mapping[str, Any], where: str) -> dict[str, Any]:
         """A block as a canonical part; empty where it has another place or none."""
-        source = block.get("source") or {}
+        source = mapping(block, "source", f"{where}.") if block.get("type") in _SOURCED else {}
         if block.get("citations"):
             self.dropped.append("citations")
         match block.get("type"), source.get("type"):
@@ -279,7 +280,7 @@ class _Reading:
         return {"type": "function", "function": function, **_marked(tool)}
 
     def _tool_choice(self) -> dict[str, Any]:
-        choice = self._fields.get("tool_choice") or {}
+        choice = mapping(self._fields, "tool_choice")
         made: dict[str, Any] = {"parallel_tool_calls": False} if choice.get("disable_parallel_tool_use") else {}
         match choice.get("type"):
             case "any":
@@ -292,8 +293,8 @@ class _Reading:
 
     def _reasoning(self) -> dict[str, Any]:
         """How hard to think, in the one word other providers have for it."""
-        thinking = self._fields.get("thinking") or {}
-        effort = (self._fields.get("output_config") or {}).get("effort")
+        thinking = mapping(self._fields, "thinking")
+        effort = mapping(self._fields, "output_config").get("effort")
         match thinking.get("type"):
             case "disabled":
                 return {"reasoning_effort": "none"}
@@ -305,9 +306,9 @@ class _Reading:
         return {"reasoning_effort": _EFFORTS.get(effort, effort)} if effort else {}
 
     def _format(self) -> dict[str, Any]:
-        config = self._fields.get("output_config") or {}
+        config = mapping(self._fields, "output_config")
         self.dropped += [f"output_config.{name}" for name in sorted(config.keys() - {"effort", "format"})]
-        asked = config.get("format") or {}
+        asked = mapping(config, "format", "output_config.")
         if asked.get("type") != "json_schema":
             return {}
         schema = {"name": "answer", "schema": asked.get("schema"), "strict": True}
