@@ -128,9 +128,8 @@ _CARRIED = frozenset(
 _NATIVE = ("mcp_servers", "container", "inference_geo")
 """What makes the request another one: tools that run elsewhere, files that lie there, where the data may go."""
 _TOOL_EXTRAS = ("defer_loading", "eager_input_streaming", "input_examples", "allowed_callers")
-_EFFORTS = {"max": "xhigh"}
-_ROLES = frozenset({"user", "assistant", "system"})
-_SOURCED = frozenset({"image", "document"})
+_ROLES = ("assistant", "system", "user")
+_SOURCED = ("image", "document")
 
 
 class _Reading:
@@ -177,7 +176,7 @@ class _Reading:
 
     def _message(self, message: Any, where: str) -> Iterator[dict[str, Any]]:
         if not isinstance(message, Mapping) or message.get("role") not in _ROLES:
-            raise BadRequest(f"`{where}.role` must be one of {', '.join(sorted(_ROLES))}.", param=f"{where}.role")
+            raise BadRequest(f"`{where}.role` must be one of {', '.join(_ROLES)}.", param=f"{where}.role")
         blocks = _blocks(message.get("content"), f"{where}.content")
         if message["role"] == "assistant":
             yield self._spoken(blocks, f"{where}.content")
@@ -303,7 +302,7 @@ class _Reading:
                 effort = "low" if budget < 4096 else "medium" if budget < 16384 else "high"
             case "adaptive" if not effort:
                 effort = "high"
-        return {"reasoning_effort": _EFFORTS.get(effort, effort)} if effort else {}
+        return {"reasoning_effort": "xhigh" if effort == "max" else effort} if effort else {}
 
     def _format(self) -> dict[str, Any]:
         config = mapping(self._fields, "output_config")
@@ -360,7 +359,8 @@ def _titled(block: Mapping[str, Any], text: str) -> dict[str, Any]:
 def _texts(content: Any) -> str:
     if isinstance(content, str):
         return content
-    return "\n".join(str(part.get("text") or "") for part in content or () if isinstance(part, Mapping))
+    parts = content if isinstance(content, list) else ()
+    return "\n".join(str(part.get("text") or "") for part in parts if isinstance(part, Mapping))
 
 
 def _is_ours(block: Any) -> bool:
