@@ -6,12 +6,15 @@ from typing import Any
 
 import httpx
 
+from sluice.cache import Marks
+from sluice.care import Care
 from sluice.catalog import CatalogEditor, LiveCatalog
 from sluice.envelope import AdminDeps, AuthDeps
 from sluice.identity import AccountEditor, Identities
 from sluice.jobs import Jobs
 from sluice.ledger import Ledger
 from sluice.types import Role
+from sluice.upstream import Upstream
 from sluice.vault import Vault
 from tests.fakes import MemoryEntries, MemoryWallets
 from tests.fakes_operator import Clock, FakeKms, MemoryAccounts, MemoryCatalogStore
@@ -34,7 +37,9 @@ class Desk:
         self.catalog = LiveCatalog(self.store, self._vault(), self.clock, poll_seconds=2.0)
         types = frozenset({"openai", "deepseek"})
         catalog_editor = CatalogEditor(self.store, self._vault(), self.clock, lambda: types, wait=lambda _: None)
-        self.admin = AdminDeps(self.identities, self.editor, catalog_editor, self.ledger, self.jobs, self.clock)
+        self.marks = Marks(lambda: None, self.clock)
+        care = Care(catalog_editor, self.marks, lambda: Upstream(5, 5), self.clock)
+        self.admin = AdminDeps(self.identities, self.editor, catalog_editor, self.ledger, self.jobs, self.clock, care)
         self.auth = AuthDeps(self.identities, self.ledger)
 
     async def key(self, username: str, role: Role = "user", **more: Any) -> tuple[str, str]:

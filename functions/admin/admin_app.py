@@ -12,6 +12,7 @@ from admin_shapes import (
     ChannelChanges,
     Channels,
     ChannelShape,
+    CheckupShape,
     DayUsageShape,
     Entries,
     EntryShape,
@@ -25,7 +26,10 @@ from admin_shapes import (
     NewKey,
     NewModel,
     NewPrice,
+    NewSync,
+    NewTest,
     NewUser,
+    OfferShape,
     Prices,
     PriceShape,
     ProofOfAll,
@@ -46,6 +50,7 @@ PageSize = Annotated[int, Query(ge=1, le=1000)]
 def create_app(deps: AdminDeps) -> FastAPI:
     app = create_api("Sluice admin API", ROOT, deps.identities, frozenset({"admin"}))
     _add_channels(app, deps)
+    _add_care(app, deps)
     _add_prices(app, deps)
     _add_models(app, deps)
     _add_users(app, deps)
@@ -59,24 +64,41 @@ def _add_channels(app: FastAPI, deps: AdminDeps) -> None:
     @app.post(f"{ROOT}/channels", status_code=201, tags=["channels"])
     async def create_channel(given: NewChannel) -> ChannelShape:
         """Adds a way to a provider. It is in use within five seconds."""
-        return ChannelShape.of(await deps.catalog.create_channel(given.channel()))
+        return ChannelShape.of(await deps.catalog.create_channel(given.channel()), ())
 
     @app.get(f"{ROOT}/channels", tags=["channels"])
     async def list_channels() -> Channels:
-        return Channels(data=[ChannelShape.of(one) for one in await deps.catalog.channels()])
+        """Every channel, with the marks that leave it or one of its models out for now."""
+        channels = await deps.catalog.channels()
+        marks = await deps.care.marks([one.channel for one in channels])
+        return Channels(data=[ChannelShape.of(one, marks[one.channel.id]) for one in channels])
 
     @app.get(f"{ROOT}/channels/{{channel_id}}", tags=["channels"])
     async def get_channel(channel_id: str) -> ChannelShape:
-        return ChannelShape.of(await deps.catalog.channel(channel_id))
+        found = await deps.catalog.channel(channel_id)
+        return ChannelShape.of(found, (await deps.care.marks([found.channel]))[channel_id])
 
     @app.patch(f"{ROOT}/channels/{{channel_id}}", tags=["channels"])
     async def change_channel(channel_id: str, given: ChannelChanges) -> ChannelShape:
-        """Changes what is sent and nothing else. An empty `secret` removes the stored one."""
-        return ChannelShape.of(await deps.catalog.change_channel(channel_id, given.given()))
+        """Changes what is sent and nothing else, and lifts the channel's marks. An empty `secret` removes the stored one."""
+        return ChannelShape.of(await deps.catalog.change_channel(channel_id, given.given()), ())
 
     @app.delete(f"{ROOT}/channels/{{channel_id}}", status_code=204, tags=["channels"])
     async def delete_channel(channel_id: str) -> None:
         await deps.catalog.delete_channel(channel_id)
+
+
+def _add_care(app: FastAPI, deps: AdminDeps) -> None:
+    @app.post(f"{ROOT}/channels/{{channel_id}}/test", tags=["channels"])
+    async def test_channel(channel_id: str, given: NewTest | None = None) -> CheckupShape:
+        """Asks the channel one small question and says what came of it. Costs no user anything, and marks nothing."""
+        return CheckupShape.of(await deps.care.test(channel_id, given.model if given else ""))
+
+    @app.post(f"{ROOT}/channels/{{channel_id}}/sync-models", tags=["channels"])
+    async def sync_models(channel_id: str, given: NewSync | None = None) -> OfferShape:
+        """What the provider offers against what the channel serves; with `apply` the channel then serves it."""
+        applied = given is not None and given.apply
+        return OfferShape.of(await (deps.care.adopt if applied else deps.care.offer)(channel_id), applied)
 
 
 def _add_prices(app: FastAPI, deps: AdminDeps) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import asdict
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -13,9 +15,12 @@ from sluice.types import (
     RATE_KINDS,
     ApiKey,
     Channel,
+    Checkup,
     DayUsage,
     Entry,
+    Mark,
     Model,
+    Offer,
     Price,
     Proof,
     RateKind,
@@ -74,6 +79,14 @@ class NewChannel(ChannelChanges):
         return Channel(**{"id": "", **self.given()})
 
 
+class MarkShape(BaseModel):
+    """The channel, or only `model` of it, is left out until then because of an error of this kind."""
+
+    kind: str
+    until: int
+    model: str | None
+
+
 class ChannelShape(BaseModel):
     id: str
     type: str
@@ -88,9 +101,10 @@ class ChannelShape(BaseModel):
     proxy: str
     groups: list[str]
     mapping: dict[str, str]
+    marks: list[MarkShape]
 
     @classmethod
-    def of(cls, sealed: SealedChannel) -> ChannelShape:
+    def of(cls, sealed: SealedChannel, marks: Iterable[Mark]) -> ChannelShape:
         one = sealed.channel
         return cls(
             id=one.id,
@@ -106,11 +120,50 @@ class ChannelShape(BaseModel):
             proxy=one.proxy,
             groups=list(one.groups),
             mapping=dict(one.mapping),
+            marks=[MarkShape(kind=mark.kind, until=int(mark.until), model=mark.model or None) for mark in marks],
         )
 
 
 class Channels(BaseModel):
     data: list[ChannelShape]
+
+
+class NewTest(Given):
+    model: StrictStr = Field(default="", description="one of the channel's models; empty for its first")
+
+
+class CheckupShape(BaseModel):
+    """`kind` is `ok` or what the provider's error means; times are in milliseconds, `status` is the provider's."""
+
+    ok: bool
+    model: str
+    kind: str
+    latency_ms: int
+    ttft_ms: int
+    status: int
+    message: str
+
+    @classmethod
+    def of(cls, checkup: Checkup) -> CheckupShape:
+        return cls(ok=checkup.kind == "ok", **asdict(checkup))
+
+
+class NewSync(Given):
+    apply: StrictBool = Field(default=False, description="make the channel serve what the provider offers")
+
+
+class OfferShape(BaseModel):
+    """`offered` by the provider's own names; `added` and `gone` are the change, `models` what the channel serves with it."""
+
+    offered: list[str]
+    added: list[str]
+    gone: list[str]
+    models: list[str]
+    applied: bool
+
+    @classmethod
+    def of(cls, offer: Offer, applied: bool) -> OfferShape:
+        return cls(**asdict(offer), applied=applied)
 
 
 # --- prices ---

@@ -48,6 +48,8 @@ DECIDED: dict[str, dict[tuple[str, str], frozenset[str]]] = {
         ("GET", f"{A}/channels/{{channel_id}}"): ADMINS,
         ("PATCH", f"{A}/channels/{{channel_id}}"): ADMINS,
         ("DELETE", f"{A}/channels/{{channel_id}}"): ADMINS,
+        ("POST", f"{A}/channels/{{channel_id}}/test"): ADMINS,
+        ("POST", f"{A}/channels/{{channel_id}}/sync-models"): ADMINS,
         ("PUT", f"{A}/prices/{{model:path}}"): ADMINS,
         ("GET", f"{A}/prices"): ADMINS,
         ("GET", f"{A}/models"): ADMINS,

@@ -67,6 +67,7 @@ async def test_a_channel_is_made_read_changed_and_deleted(api: httpx.AsyncClient
         "proxy": "",
         "groups": [],
         "mapping": {},
+        "marks": [],
     }
     path = f"channels/{made['id']}"
     assert await good(api.get(path)) == made

@@ -11,7 +11,7 @@ import pytest
 
 from sluice.catalog import FRESH_SECONDS, CatalogEditor, LiveCatalog
 from sluice.errors import BadRequest, Conflict, NotFound, Unavailable
-from sluice.types import Channel, SealedChannel, Secret, Snapshot
+from sluice.types import Channel, Model, SealedChannel, Secret, Snapshot
 from sluice.vault import Vault
 from tests.fakes_operator import Clock, FakeKms, MemoryCatalogStore
 
@@ -110,7 +110,8 @@ async def test_the_loop_brings_a_change_without_any_request_and_survives_a_store
         while turns == seen:
             await asyncio.sleep(0)
 
-    await turn()
+    while not turns:
+        await asyncio.sleep(0)
     desk.store.is_down = True
     await turn()
     desk.store.is_down = False
@@ -269,7 +270,8 @@ async def test_each_change_of_a_channel_is_published(desk: Desk) -> None:
     assert made.channel.secret == Secret("")
     await desk.editor.change_channel("a", {"priority": 3})
     changed = (await desk.live.current()).channels[0]
-    assert changed == channel("a", secret=Secret(CANARY), groups=("vip",), mapping={"m": "x"}, priority=3)
+    said = {"groups": ("vip",), "mapping": {"m": "x"}, "priority": 3, "revision": changed.revision}
+    assert changed == channel("a", secret=Secret(CANARY), **said)
     await desk.editor.delete_channel("a")
     desk.clock.now += FRESH_SECONDS
     assert (await desk.live.current()).channels == ()
@@ -307,10 +309,20 @@ async def test_a_channel_that_is_not_there_is_not_found(desk: Desk) -> None:
             await story
 
 
-async def test_a_change_that_changes_nothing_publishes_nothing(desk: Desk) -> None:
-    await desk.editor.create_channel(channel("a"))
-    await desk.editor.create_channel(channel("b"))
-    await desk.editor.change_channel("a", {"weight": 1})
+async def test_a_change_that_says_nothing_new_makes_a_new_revision_of_its_channel_alone(desk: Desk) -> None:
+    first = await desk.editor.create_channel(channel("a"))
+    other = await desk.editor.create_channel(channel("b"))
+    second = await desk.editor.change_channel("a", {"weight": 1})
+    assert desk.store.version() == 3
+    assert first.channel.revision != second.channel.revision
+    assert replace(first.channel, revision="") == replace(second.channel, revision="")
+    assert await desk.editor.channel("b") == other
+
+
+async def test_saying_the_same_of_a_model_or_a_price_again_publishes_nothing(desk: Desk) -> None:
+    for _ in range(2):
+        await desk.editor.put_model(Model("m", tools=False))
+        await desk.editor.put_price("m", Decimal(1), Decimal(2))
     assert desk.store.version() == 2
 
 
@@ -380,7 +392,7 @@ async def test_a_bad_channel_is_refused_by_its_field(desk: Desk, changes: dict[s
 )
 async def test_a_good_channel_is_taken(desk: Desk, changes: dict[str, Any]) -> None:
     made = await desk.editor.create_channel(channel("a", **changes))
-    assert made.channel == channel("a", **changes)
+    assert made.channel == channel("a", **changes, revision=made.channel.revision)
 
 
 async def test_kms_that_is_down_publishes_nothing(desk: Desk) -> None:

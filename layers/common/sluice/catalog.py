@@ -204,6 +204,14 @@ class CatalogEditor:
     async def channel(self, channel_id: str) -> SealedChannel:
         return _one(await asyncio.to_thread(self._store.rows), channel_id)
 
+    async def opened(self, channel_id: str) -> Channel:
+        """A channel with its secret, to ask its provider something. Raises Conflict where that does not open."""
+        rows = await asyncio.to_thread(self._store.rows)
+        try:
+            return await asyncio.to_thread(_opened, self._vault, rows.data_key, _one(rows, channel_id))
+        except NotOpened:
+            raise Conflict("The channel's secret does not open any more: set it anew.", param="secret") from None
+
     async def create_channel(self, channel: Channel) -> SealedChannel:
         """Adds `channel`; an empty id is filled in. Raises Conflict when its id is taken."""
         named = channel if channel.id else replace(channel, id=f"ch_{self._random_bytes(8).hex()}")
@@ -216,7 +224,8 @@ class CatalogEditor:
         return _one(await self._edit(change), named.id)
 
     async def change_channel(self, channel_id: str, changes: Mapping[str, Any]) -> SealedChannel:
-        """Sets the given fields of a channel. `secret` (a Secret) is replaced when given, removed when given empty."""
+        """Sets the given fields of a channel and lifts its marks. `secret` (a Secret) is replaced when given, removed when
+        given empty."""
         values = {name: value for name, value in changes.items() if name != "secret"}
 
         def change(old: Snapshot) -> Snapshot:
@@ -303,6 +312,7 @@ class CatalogEditor:
 
     def _with_channel(self, old: Snapshot, one: SealedChannel, secret: Secret | None) -> Snapshot:
         _check_channel(one.channel, self._known_types())
+        one = replace(one, channel=replace(one.channel, revision=self._random_bytes(6).hex()))
         if secret is not None:
             old, one = self._sealed(old, one, secret)
         others = tuple(other for other in old.channels if other.channel.id != one.channel.id)

@@ -26,6 +26,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sluice.care import Care
 from sluice.catalog import CatalogEditor
 from sluice.errors import Forbidden, SluiceError
 from sluice.identity import AccountEditor, Identities, bearer
@@ -68,6 +69,7 @@ class AdminDeps:
     ledger: Money
     proofs: Proofs
     clock: Callable[[], float]
+    care: Care
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,6 +134,8 @@ class Channel:
     proxy: str = ""
     groups: tuple[str, ...] = ()
     mapping: Mapping[str, str] = field(default_factory=dict)
+    revision: str = ""
+    """Another one after each change by an operator, which so lifts every mark: marks name it."""
 
     def serves(self, model: str, group: str) -> bool:
         return (
@@ -272,6 +274,54 @@ class ChatRequest:
     """Output tokens the hold covers: for a provider that demands a cap where the client named none. 0: nobody said."""
     framing: Literal["events", "array"] = "events"
     """How the client wants a stream: as server-sent events, or as one JSON array that grows."""
+    recalls: tuple[str, ...] = ()
+    """Ids of kept answers the client goes on from: `body` is not whole before its dialect has been given them."""
+    said: tuple[Mapping[str, Any], ...] = ()
+    """What was said in those answers, in the dialect's own form: it comes before what `raw` says."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """An answer kept for its user, in the client's own format, to be asked for again and gone on from.
+
+    `body` is the answer as it was given, `input` what was asked in this turn, `said` everything before it. `cuts` is how a
+    streamed answer came: for each of its pieces the output item and the number of characters.
+    """
+
+    id: str
+    body: Mapping[str, Any]
+    input: tuple[Mapping[str, Any], ...] = ()
+    said: tuple[Mapping[str, Any], ...] = ()
+    cuts: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FormPart:
+    """One part of a multipart form: a field's value, or a file where it has a `filename`."""
+
+    name: str
+    data: bytes
+    filename: str = ""
+    content_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CallRequest:
+    """A request that is no chat, in canonical form: OpenAI's body for it (rerank: the one Cohere and Jina have in common).
+
+    `kind` is what providers offer it by. `form` holds the parts of a multipart body, and then `body` its plain fields.
+    `answer` says how the client is answered: by a whole body, by server-sent events, or by bytes as they come. `raw` is the
+    client's own body where `dialect`, its format, is another; `dropped` what of that has no place in `body`.
+    """
+
+    kind: str
+    model: str
+    body: Mapping[str, Any]
+    form: tuple[FormPart, ...] = ()
+    answer: Literal["whole", "events", "bytes"] = "whole"
+    dialect: str = "openai"
+    raw: Mapping[str, Any] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,6 +460,38 @@ class UpstreamRequest:
     """How the answer is cut into frames: server-sent events, AWS's binary event stream, or one frame a message."""
     dropped: tuple[str, ...] = ()
     """Fields of the client's request that this provider has no place for, for `x-sluice-dropped`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Why a channel, or one model of it, is left out until when (epoch seconds). `kind` is a `ProviderError.kind`."""
+
+    kind: str
+    until: float
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkup:
+    """What a channel answered to one small call: `kind` is "ok" or a `ProviderError.kind`, times are in milliseconds."""
+
+    model: str
+    kind: str
+    latency_ms: int
+    ttft_ms: int = 0
+    status: int = 0
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a channel's provider offers (`offered`, by its own names), against what the channel serves (by ours):
+    `added` and `gone` are what would change, `models` what it would serve then."""
+
+    offered: tuple[str, ...]
+    added: tuple[str, ...]
+    gone: tuple[str, ...]
+    models: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

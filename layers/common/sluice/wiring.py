@@ -23,6 +23,7 @@ import orjson
 from sluice import adapters
 from sluice.aws import AwsClient
 from sluice.cache import Marks
+from sluice.care import Care
 from sluice.catalog import CatalogEditor, LiveCatalog
 from sluice.errors import SluiceError
 from sluice.identity import AccountEditor, Identities
@@ -139,7 +140,7 @@ def build_relay(settings: Settings | None = None, clients: Clients | None = None
         callers=build_identities(settings, clients),
         catalog=catalog,
         ledger=build_ledger(settings, clients),
-        upstream=Upstream(settings.connect_timeout_seconds, settings.read_timeout_seconds),
+        upstream=build_upstream(settings),
         marks=marks,
         settings=settings,
         rng=rng,
@@ -156,13 +157,15 @@ def build_admin(settings: Settings | None = None, clients: Clients | None = None
     start_logging(settings)
     clients = clients or Clients(settings)
     store = CatalogStore(clients.dynamodb, settings.catalog_table)
+    editor = CatalogEditor(store, Vault(clients.kms, settings.vault_key_id), time.time, adapters.available)
     return AdminDeps(
         identities=build_identities(settings, clients),
         accounts=build_accounts(settings, clients),
-        catalog=CatalogEditor(store, Vault(clients.kms, settings.vault_key_id), time.time, adapters.available),
+        catalog=editor,
         ledger=build_ledger(settings, clients),
         proofs=build_jobs(settings, clients),
         clock=time.time,
+        care=Care(editor, Marks(clients.valkey, time.time), lambda: build_upstream(settings), time.time),
     )
 
 
@@ -203,6 +206,10 @@ def build_ledger(settings: Settings, clients: Clients) -> Ledger:
     wallets = Wallets(clients.dynamodb, settings.ledger_table)
     entries = Entries(clients.dynamodb, settings.ledger_table)
     return Ledger(wallets, entries, time.time, settings.hold_seconds)
+
+
+def build_upstream(settings: Settings) -> Upstream:
+    return Upstream(settings.connect_timeout_seconds, settings.read_timeout_seconds)
 
 
 class JsonLines(logging.Formatter):

@@ -6,9 +6,9 @@ import pkgutil
 from functools import cache, lru_cache
 from importlib import import_module
 
-from sluice.adapters._base import Adapter, Provider
+from sluice.adapters._base import Adapter, CallAdapter, ListsModels, Offers, Provider
 
-__all__ = ["Adapter", "Provider", "available", "load"]
+__all__ = ["Adapter", "CallAdapter", "ListsModels", "Offers", "Provider", "available", "endpoint", "load"]
 
 
 @lru_cache(maxsize=1)
@@ -24,3 +24,9 @@ def load(name: str) -> Provider:
         raise LookupError(f"no adapter {name!r}; there are {', '.join(sorted(available()))}")
     provider: Provider = import_module(f"{__name__}.{name}").ADAPTER
     return provider
+
+
+def endpoint(name: str, kind: str, now: float) -> CallAdapter | None:
+    """A fresh adapter for one attempt at a call that is no chat; None where the provider has no such thing."""
+    provider = load(name)
+    return provider.endpoint(kind, now) if isinstance(provider, Offers) else None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from sluice.errors import ProviderError
-from sluice.types import Channel, ChatRequest, Event, Frame, UpstreamRequest
+from sluice.types import CallRequest, Channel, ChatRequest, Event, Frame, UpstreamRequest
 
 
 class Adapter(Protocol):
@@ -40,6 +40,37 @@ class Adapter(Protocol):
         ...
 
 
+class CallAdapter(Protocol):
+    """One attempt at one provider at a call that is no chat. What it gives is in canonical form."""
+
+    def request(self, call: CallRequest, channel: Channel) -> UpstreamRequest:
+        """The provider's HTTP request. Raises ProviderError("unsupported", param=...) on what it cannot express."""
+        ...
+
+    def feed(self, frame: Frame) -> Iterable[Frame]:
+        """A piece of a stream of events. Raises ProviderError on an error told inside it."""
+        ...
+
+    def whole(self, body: bytes) -> bytes:
+        """A whole answer. Raises ProviderError on an error told as one."""
+        ...
+
+    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        """What an answer of 400 and above means."""
+        ...
+
+
+@runtime_checkable
+class ListsModels(Adapter, Protocol):
+    """An adapter whose provider can be asked for its models."""
+
+    def list_models(self, channel: Channel) -> UpstreamRequest: ...
+
+    def models_of(self, data: str) -> list[str]:
+        """The names in that list's body, as requests have to give them. Raises ProviderError on another body."""
+        ...
+
+
 class Provider(Protocol):
     """A file's `ADAPTER`. `wire` names the dialect whose bytes this provider speaks ("" where it is nobody's)."""
 
@@ -51,4 +82,13 @@ class Provider(Protocol):
 
     def adapter(self, now: float) -> Adapter:
         """A fresh adapter for one attempt. `now` (epoch seconds) is for signatures."""
+        ...
+
+
+@runtime_checkable
+class Offers(Protocol):
+    """A provider that has more than chat."""
+
+    def endpoint(self, kind: str, now: float) -> CallAdapter | None:
+        """A fresh adapter for one attempt at a call of this kind (a name of `sluice.endpoints`); None where it has none."""
         ...

@@ -209,6 +209,15 @@ class OpenAIAdapter:
         error.body = body
         return error
 
+    def list_models(self, channel: Channel) -> UpstreamRequest:
+        address, mark, query = self.url(channel, "").partition("?")
+        url = f"{address.removesuffix(self.row.path)}/models{mark}{query}"
+        headers = {"accept": "application/json", **self.credentials(channel)}
+        return UpstreamRequest(url, headers, b"", "GET", channel.proxy)
+
+    def models_of(self, data: str) -> list[str]:
+        return named(parse(data).get("data"), "id")
+
     # The steps a provider's own class may take differently.
 
     def body(self, chat: ChatRequest, model: str) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -349,6 +358,13 @@ class _Calls:
         if told is not None:
             self._places[number(told)] = known
         return known
+
+
+def named(rows: Any, field: str) -> list[str]:
+    """The names in a list of models. Raises ProviderError("server") where it is none."""
+    if not isinstance(rows, list):
+        raise ProviderError("server", "the provider's answer is no list of models")
+    return [row[field] for row in rows if isinstance(row, Mapping) and isinstance(row.get(field), str)]
 
 
 def parse(data: str) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from sluice.adapters._base import Adapter
-from sluice.adapters._openai import parse, retry_after
+from sluice.adapters._openai import named, parse, retry_after
 from sluice.errors import ErrorKind, ProviderError
 from sluice.types import (
     Channel,
@@ -125,6 +125,14 @@ class AnthropicAdapter:
             headers["x-api-key"] = channel.secret.reveal()
         dropped = tuple(translation.dropped)
         return UpstreamRequest(_url(channel), headers, orjson.dumps(body), proxy=channel.proxy, dropped=dropped)
+
+    def list_models(self, channel: Channel) -> UpstreamRequest:
+        url = _url(channel).removesuffix("/messages") + "/models?limit=1000"
+        headers = {"anthropic-version": _VERSION, "accept": "application/json", "x-api-key": channel.secret.reveal()}
+        return UpstreamRequest(url, headers, b"", "GET", channel.proxy)
+
+    def models_of(self, data: str) -> list[str]:
+        return named(parse(data).get("data"), "id")
 
     def feed(self, frame: Frame) -> Iterable[Event]:
         told = parse(frame.data)

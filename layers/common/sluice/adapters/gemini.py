@@ -18,7 +18,7 @@ import orjson
 
 from sluice.adapters import _native as native
 from sluice.adapters._base import Adapter
-from sluice.adapters._openai import retry_after
+from sluice.adapters._openai import named, parse, retry_after
 from sluice.errors import ErrorKind, ProviderError
 from sluice.types import (
     Channel,
@@ -159,6 +159,12 @@ class GeminiAdapter:
             proxy=channel.proxy,
             dropped=dropped,
         )
+
+    def list_models(self, channel: Channel) -> UpstreamRequest:
+        return UpstreamRequest(f"{_base(channel)}/models?pageSize=1000", _key(channel), b"", "GET", channel.proxy)
+
+    def models_of(self, data: str) -> list[str]:
+        return [name.removeprefix("models/") for name in named(parse(data).get("models"), "name")]
 
     def feed(self, frame: Frame) -> Iterable[Event]:
         for answer in _answers(frame.data):

@@ -6,12 +6,12 @@ What is asked of a channel, and what was used in the end, is a subclass's to say
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 
 from sluice import prices
+from sluice.cache import mark_names
 from sluice.errors import (
     CLIENT_FAULT,
     MARKS_CHANNEL,
@@ -150,7 +150,7 @@ class Exchange(ABC):
     def _open_channels(self) -> tuple[Channel, ...]:
         """The channels not marked; all of them where every one is, since refusing for certain helps nobody."""
         active, model = self._deps.marks.active, self._model
-        free = tuple(c for c in self._channels if not any(map(active, _mark_names(c, model))))
+        free = tuple(c for c in self._channels if not any(map(active, mark_names(c, model))))
         return free or self._channels
 
     async def _try(self, channel: Channel) -> ProviderError | None:
@@ -175,12 +175,12 @@ class Exchange(ABC):
 
     async def _mark(self, channel: Channel, error: ProviderError) -> None:
         """Leaves a channel out for a while: its key or quota is refused, or it said when to come back."""
-        whole, with_model = _mark_names(channel, self._model)
+        whole, with_model = mark_names(channel, self._model)
         if error.kind in MARKS_CHANNEL:
             about_model = error.kind in ("permission", "model_not_found")
-            await self._deps.marks.mark(with_model if about_model else whole, _MARK_SECONDS[error.kind])
+            await self._deps.marks.mark(with_model if about_model else whole, _MARK_SECONDS[error.kind], error.kind)
         elif error.kind == "rate_limit" and error.retry_after:
-            await self._deps.marks.mark(whole, min(error.retry_after, _LONGEST_COOL_DOWN_SECONDS))
+            await self._deps.marks.mark(whole, min(error.retry_after, _LONGEST_COOL_DOWN_SECONDS), error.kind)
 
     def _pass_on(self, piece: bytes, *, content: bool) -> None:
         """Keeps what comes before the first content; from there on everything goes out at once."""
@@ -341,13 +341,6 @@ class Exchange(ABC):
 
 
 # --- small rules -----------------------------------------------------------------------------------------------------
-
-
-def _mark_names(channel: Channel, model: str) -> tuple[str, str]:
-    """The names a channel is marked by: whole, and for one model. A new key or endpoint makes new names."""
-    state = f"{channel.secret.reveal()}\n{channel.endpoint}".encode()
-    whole = f"{channel.id}:{hashlib.blake2s(state, digest_size=6).hexdigest()}"
-    return whole, f"{whole}:{model}"
 
 
 def _pause(error: ProviderError) -> float | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from sluice.settings import Settings
-from sluice.types import Catalog, Hold, Identity, Nano, Receipt
+from sluice.types import Catalog, Hold, Identity, KeptAnswer, Nano, Receipt
 from sluice.upstream import Upstream
 
 
@@ -30,7 +30,13 @@ class Purse(Protocol):
 
 class Marked(Protocol):
     def active(self, name: str) -> bool: ...
-    async def mark(self, name: str, seconds: float) -> None: ...
+    async def mark(self, name: str, seconds: float, kind: str) -> None: ...
+
+
+class Memory(Protocol):
+    async def recall(self, user_id: str, answer_id: str) -> KeptAnswer: ...
+    async def keep(self, user_id: str, answer: KeptAnswer) -> bool: ...
+    async def forget(self, user_id: str, answer_id: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
