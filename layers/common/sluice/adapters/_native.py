@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from sluice.adapters._outgoing import thought_of
 from sluice.errors import ErrorKind, ProviderError
 
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?[^,]*;base64,", re.ASCII)
@@ -115,6 +116,11 @@ def part_text(part: Mapping[str, Any]) -> str | None:
 def image_url(part: Mapping[str, Any]) -> str:
     image = part.get("image_url")
     return str(image.get("url") if isinstance(image, Mapping) else image or "")
+
+
+def forgotten(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """The name under which earlier reasoning is dropped by a provider that takes none back; nothing where there is none."""
+    return ("messages[].reasoning_content",) if any(thought_of(told) for _, _, told in messages(body)) else ()
 
 
 def inline(url: str) -> tuple[str, str] | None:

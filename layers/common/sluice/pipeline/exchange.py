@@ -10,7 +10,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 
-from sluice import prices
+from sluice import adapters, prices
 from sluice.cache import mark_names
 from sluice.errors import (
     CLIENT_FAULT,
@@ -158,7 +158,7 @@ class Exchange(ABC):
         self._asked = channel.id
         self._kept.clear()
         try:
-            await self._attempt(channel)
+            await self._admitted(channel)
         except ProviderError as error:
             self._errors.append(error)
             if self._committed:
@@ -172,6 +172,16 @@ class Exchange(ABC):
             await self._mark(channel, error)
             return error
         return None
+
+    async def _admitted(self, channel: Channel) -> None:
+        """An attempt with what the provider admits; a second one where that was a token we kept, and it is refused."""
+        deps, provider = self._deps, adapters.load(channel.type)
+        try:
+            await self._attempt(await deps.passes.admitted(provider, channel, deps.upstream.open, deps.clock()))
+        except ProviderError as error:
+            if error.kind != "auth" or self._committed or not deps.passes.refused(channel):
+                raise
+            await self._attempt(await deps.passes.admitted(provider, channel, deps.upstream.open, deps.clock()))
 
     async def _mark(self, channel: Channel, error: ProviderError) -> None:
         """Leaves a channel out for a while: its key or quota is refused, or it said when to come back."""

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from sluice.passes import Passes
 from sluice.settings import Settings
 from sluice.types import Catalog, Hold, Identity, KeptAnswer, Nano, Receipt
 from sluice.upstream import Upstream
@@ -52,6 +53,7 @@ class Deps:
     rng: random.Random
     clock: Callable[[], float]
     sleep: Callable[[float], Awaitable[object]]
+    passes: Passes = field(default_factory=Passes)
     running: set[asyncio.Task[None]] = field(default_factory=set)
     """Readers under way. A server that stops waits for them."""
 
