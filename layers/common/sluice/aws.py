@@ -7,8 +7,6 @@ a hold. What the way of a request needs of it is one signed POST. Wire facts: bo
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 import logging
 import random
@@ -16,16 +14,15 @@ import ssl
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 import certifi
 import httpcore
 import orjson
 from botocore.exceptions import ClientError, EndpointConnectionError
 
+from sluice.adapters._sigv4 import Credentials, signed
 from sluice.settings import AwsEnvironment
 
 log = logging.getLogger(__name__)
@@ -90,9 +87,7 @@ class AwsClient:
         self._sleep = sleep
         self._rng = rng or random.Random()
         self._url = environment.endpoint or _endpoint(service, environment.region)
-        self._host = urlsplit(self._url).netloc
         self._target, self._version = _PROTOCOLS[service]
-        self._keys: dict[str, bytes] = {}
         self._pool = httpcore.ConnectionPool(
             ssl_context=_trusting() if self._url.startswith("https:") else None,
             max_connections=connections,
@@ -130,7 +125,7 @@ class AwsClient:
         raise AssertionError("unreachable: the last try returns or raises")
 
     def _send(self, operation: str, body: bytes) -> tuple[int, Any]:
-        headers = self._signed(f"{self._target}.{operation}", body)
+        headers = list(self._signed(f"{self._target}.{operation}", body).items())
         answer = self._pool.request("POST", self._url, headers=headers, content=body, extensions=_TIMEOUTS)
         return answer.status, _read(answer.content)
 
@@ -145,44 +140,23 @@ class AwsClient:
         kind: type[ClientError] = getattr(self.exceptions, code) if code.isidentifier() else ClientError
         return kind(response, operation)
 
-    def _signed(self, target: str, body: bytes) -> list[tuple[str, str]]:
-        """The request's headers with its signature (Signature Version 4, single chunk)."""
-        now = datetime.fromtimestamp(self._clock(), UTC).strftime("%Y%m%dT%H%M%SZ")
-        headers = {"host": self._host, "x-amz-date": now, "x-amz-target": target}
-        if self._environment.session_token:
-            headers["x-amz-security-token"] = self._environment.session_token.reveal()
-        names = sorted(headers)
-        listed = ";".join(names)
-        canonical = "\n".join(
-            [
-                "POST",
-                "/",
-                "",
-                *(f"{name}:{headers[name]}" for name in names),
-                "",
-                listed,
-                hashlib.sha256(body).hexdigest(),
-            ]
+    def _signed(self, target: str, body: bytes) -> dict[str, str]:
+        environment = self._environment
+        credentials = Credentials(
+            environment.access_key, environment.secret_key.reveal(), environment.session_token.reveal()
         )
-        scope = f"{now[:8]}/{self._environment.region}/{self._service}/aws4_request"
-        text = f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-        signature = hmac.new(self._key(now[:8]), text.encode(), "sha256").hexdigest()
-        credential = f"Credential={self._environment.access_key}/{scope}"
-        authorization = f"AWS4-HMAC-SHA256 {credential}, SignedHeaders={listed}, Signature={signature}"
-        return [
-            *headers.items(),
-            ("content-type", f"application/x-amz-json-{self._version}"),
-            ("content-length", str(len(body))),
-            ("authorization", authorization),
-        ]
-
-    def _key(self, day: str) -> bytes:
-        if day not in self._keys:
-            key = b"AWS4" + self._environment.secret_key.reveal().encode()
-            for part in (day, self._environment.region, self._service, "aws4_request"):
-                key = hmac.digest(key, part.encode(), "sha256")
-            self._keys = {day: key}
-        return self._keys[day]
+        headers = {"content-type": f"application/x-amz-json-{self._version}", "x-amz-target": target}
+        signed_headers = signed(
+            "POST",
+            self._url,
+            headers,
+            body,
+            credentials=credentials,
+            region=environment.region,
+            service=self._service,
+            now=self._clock(),
+        )
+        return {**signed_headers, "content-length": str(len(body))}
 
 
 def _endpoint(service: str, region: str) -> str:
