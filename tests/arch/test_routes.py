@@ -28,6 +28,17 @@ A = "/api/admin"
 DECIDED: dict[str, dict[tuple[str, str], frozenset[str]]] = {
     "relay": {
         ("POST", "/v1/chat/completions"): KEYHOLDERS,
+        **{
+            (method, f"{version}/models{rest}"): KEYHOLDERS
+            for version in ("/v1", "/v1beta")
+            for method, rest in (
+                ("POST", "/{model:path}:generateContent"),
+                ("POST", "/{model:path}:streamGenerateContent"),
+                ("POST", "/{model:path}:countTokens"),
+                ("GET", ""),
+                ("GET", "/{model:path}"),
+            )
+        },
         ("POST", "/v1/messages"): KEYHOLDERS,
         ("POST", "/v1/messages/count_tokens"): KEYHOLDERS,
         ("GET", "/v1/models"): KEYHOLDERS,

@@ -287,8 +287,8 @@ def _base(channel: Channel) -> str:
 
 
 def _resource(model: str) -> str:
-    named = model if model.startswith(("models/", "tunedModels/")) else f"models/{model}"
-    return quote(named, safe="/:@")
+    full = model if model.startswith(("models/", "tunedModels/")) else f"models/{model}"
+    return quote(full, safe="/:@")
 
 
 # --- the request -----------------------------------------------------------------------------------------------------
