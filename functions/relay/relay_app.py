@@ -16,8 +16,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from sluice import dialects, pipeline
+from sluice import dialects, endpoints, pipeline
 from sluice.dialects import Dialect
+from sluice.endpoints import Endpoint
 from sluice.errors import NotFound, SluiceError, TooLarge, UpstreamFailed
 from sluice.identity import bearer
 from sluice.pipeline import Deps, Reply
@@ -55,6 +56,15 @@ def create_app(relay: Relay) -> Starlette:
         name = request.path_params["model"]
         return _json(dialect.model(await pipeline.model(deps, _token(dialect, request), name)))
 
+    def call(endpoint: Endpoint) -> Handle:
+        async def handle(dialect: Dialect, request: Request, request_id: str) -> Response:
+            is_form = request.headers.get("content-type", "").lower().startswith("multipart/")
+            most = deps.settings.max_upload_bytes if is_form else deps.settings.max_body_bytes
+            inbound = await _inbound(request, most)
+            return _response(await pipeline.call(deps, endpoint, _token(dialect, request), inbound, request_id))
+
+        return handle
+
     verbs = {"chat": chat, "count": count, "models": models, "model": model}
     spoken = [dialects.load(name) for name in sorted(dialects.available())]
 
@@ -69,6 +79,11 @@ def create_app(relay: Relay) -> Starlette:
             *(
                 Route(path, _guarded(deps, [(dialect, verbs[verb]) for dialect, verb in asked]), methods=[method])
                 for (method, path), asked in _paths(spoken).items()
+            ),
+            *(
+                Route(path, _guarded(deps, [(dialects.load(endpoint.dialect), call(endpoint))]), methods=["POST"])
+                for endpoint in map(endpoints.load, sorted(endpoints.available()))
+                for path in endpoint.paths
             ),
             Route("/health", _guarded(deps, [(dialects.load("openai"), health)]), methods=["GET"]),
         ],

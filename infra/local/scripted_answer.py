@@ -27,6 +27,9 @@ Content
     text=T          the answer, URL-encoded; chunks=N: in N chunks (without text: N words); huge=BYTES: one chunk of that size
     tools           two parallel tool calls, their arguments in pieces
     prompt=N, completion=N, cached=N, reasoning=N   the usage to report; nousage: none at all
+    floats          embeddings are lists of numbers, whatever was asked for
+    nostream        calls that are no chat are answered whole, whatever was asked for
+    searches=N      rerank tells its searches instead of tokens
     name=X          means nothing: tells two channels with the same script apart
 """
 
@@ -90,6 +93,9 @@ class Script:
     cached: int = 0
     reasoning: int = 0
     nousage: bool = False
+    floats: bool = False
+    nostream: bool = False
+    searches: int = -1
     name: str = ""
 
     @classmethod
@@ -128,7 +134,7 @@ _READ: dict[str, Callable[[str], Any]] = {
 }
 _HARMLESS = frozenset(Script.__annotations__) & {
     *("split", "crlf", "cr", "nospace", "comments", "bom", "multiline", "pace", "text", "chunks", "huge", "tools"),
-    *("prompt", "completion", "cached", "reasoning", "nousage", "name"),
+    *("prompt", "completion", "cached", "reasoning", "nousage", "name", "floats", "nostream", "searches"),
 }
 
 

@@ -24,9 +24,10 @@ from typing import Any, Self
 import httptools
 import orjson
 
-from infra.local import scripted_answer
+from infra.local import scripted_answer, scripted_calls
 from infra.local.child import end_with_parent
 from infra.local.scripted_answer import Answer, Script
+from infra.local.scripted_calls import Said
 
 _UNSCRIPTED = ("", "v1", "chat", "models")
 _REASONS = {
@@ -50,6 +51,7 @@ class Call:
     script: str
     headers: Mapping[str, str]
     body: Any
+    """JSON; of a form its fields, and of its files their names and sizes."""
     at: float
     bytes_sent: int = 0
     chunks_sent: int = 0
@@ -203,10 +205,13 @@ class _Connection(asyncio.Protocol):
     async def _answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> None:
         first, _, rest = path.lstrip("/").partition("/")
         segment, rest = ("", path) if first in _UNSCRIPTED else (first, f"/{rest}")
-        try:
-            parsed = orjson.loads(body) if body else None
-        except orjson.JSONDecodeError:
-            parsed = None
+        if headers.get("content-type", "").startswith("multipart/form-data"):
+            parsed: Any = scripted_calls.fields_of(body, headers["content-type"])
+        else:
+            try:
+                parsed = orjson.loads(body) if body else None
+            except orjson.JSONDecodeError:
+                parsed = None
         call = Call(method, path, segment, headers, parsed, self._server.clock())
         self._server.calls.append(call)
         self._call = call
@@ -228,18 +233,27 @@ class _Connection(asyncio.Protocol):
             )
         if call.method == "GET" and path.removeprefix("/models/") in self._server.models:
             return await self._json(call, 200, self._model(path.removeprefix("/models/")))
-        if call.method != "POST" or path != "/chat/completions":
+        if await self._fails(call, script):
+            return
+        if call.method == "POST" and path == "/chat/completions":
+            return await self._chat(call, script)
+        said = None
+        if call.method == "POST" and isinstance(call.body, dict):
+            said = scripted_calls.said(path, call.body, script, int(self._server.clock()))
+        if said is None:
             missing = scripted_answer.error_body(f"Unknown request URL: {call.method} {path}", "invalid_request_error")
             return await self._json(call, 404, missing)
-        await self._chat(call, script)
+        await self._other(call, said, script)
 
     @staticmethod
     def _model(name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "scripted"}
 
-    async def _chat(self, call: Call, script: Script) -> None:
+    async def _fails(self, call: Call, script: Script) -> bool:
+        """What the script has in store before any answer; whether there is none."""
         if script.refuse:
-            return self._leave()
+            self._leave()
+            return True
         if script.hang:
             await self._stall()
         if script.slowheaders:
@@ -247,7 +261,26 @@ class _Connection(asyncio.Protocol):
         if script.status:
             body = scripted_answer.scripted_error(script, call.headers.get("authorization", ""))
             extra = {"retry-after": f"{script.retry_after:g}"} if script.retry_after >= 0 else {}
-            return await self._json(call, script.status, body, extra)
+            await self._json(call, script.status, body, extra)
+            return True
+        return False
+
+    async def _other(self, call: Call, said: Said, script: Script) -> None:
+        """An answer that is no chat: whole, or in pieces that stall, break off and fail as content chunks do."""
+        if not said.pieces:
+            return await self._at_once(call, said.whole, said.content_type, script)
+        self._write(self._head(200, {"content-type": said.content_type, "transfer-encoding": "chunked"}))
+        for number, piece in enumerate(said.pieces):
+            if await self._happens(call, script, number):
+                return
+            if number and script.pace > 0:
+                await self._pause(script.pace)
+            await self._send(call, piece, script)
+            call.chunks_sent += 1
+            call.chunk_times.append(self._server.clock())
+        self._write(b"0\r\n\r\n")
+
+    async def _chat(self, call: Call, script: Script) -> None:
         if not isinstance(call.body, dict) or not isinstance(call.body.get("messages"), list):
             body = scripted_answer.error_body(
                 "We could not parse the JSON body of your request.", "invalid_request_error"
@@ -301,11 +334,13 @@ class _Connection(asyncio.Protocol):
     async def _whole(self, call: Call, said: Answer, script: Script) -> None:
         if script.pace > 0:
             await self._pause(script.pace * len(said.pieces) / said.choices)
-        body = orjson.dumps(scripted_answer.completion(said))
+        await self._at_once(call, orjson.dumps(scripted_answer.completion(said)), "application/json", script)
+
+    async def _at_once(self, call: Call, body: bytes, content_type: str, script: Script) -> None:
         half = len(body) // 2
         if script.error >= 0:
             return await self._json(call, 200, scripted_answer.error_body("The scripted upstream failed."))
-        head = {"content-type": "application/json", "content-length": str(len(body))}
+        head = {"content-type": content_type, "content-length": str(len(body))}
         self._write(self._head(200, head))
         if script.stall >= 0 or script.cut >= 0 or script.reset >= 0:
             self._write(body[:half])

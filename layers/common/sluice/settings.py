@@ -35,6 +35,8 @@ class Settings:
     log_level: str = "INFO"
 
     @classmethod
+    max_upload_bytes: int = 25 * 1024 * 1024
+    """The same for forms, which carry sound and pictures. On AWS less comes through: docs/endpoints.md."""
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
         """Reads `SLUICE_<FIELD>` for each field. Raises ValueError naming the variable that does not parse."""
         source = os.environ if env is None else env

@@ -18,6 +18,8 @@ import orjson
 
 log = logging.getLogger(__name__)
 
+Size = Callable[[str], int]
+
 BYTES_PER_TOKEN = 3
 """English runs at 4 to 5 bytes a token, Chinese at about 3 (one character), so that bytes / 3 is on the high side of both."""
 

@@ -307,7 +307,7 @@ class FormPart:
 
 @dataclass(frozen=True, slots=True)
 class CallRequest:
-    """A request that is no chat, in canonical form: OpenAI's body for it (rerank: the one Cohere and Jina have in common).
+    """A request that is no chat, in canonical form: OpenAI's body for it (rerank, which it has not: the one that is common).
 
     `kind` is what providers offer it by. `form` holds the parts of a multipart body, and then `body` its plain fields.
     `answer` says how the client is answered: by a whole body, by server-sent events, or by bytes as they come. `raw` is the

@@ -94,6 +94,17 @@ class UpstreamResponse:
         for frame in decoder.finish():
             yield frame
 
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body's bytes as they come. Raises ProviderError where it breaks off."""
+        return self._chunks
+
+    async def body(self) -> bytes:
+        """The whole body. Raises ProviderError where it breaks off or is larger than 64 MB."""
+        body = await _collect(self._chunks, MAX_BODY_BYTES + 1)
+        if len(body) > MAX_BODY_BYTES:
+            raise ProviderError("server", f"the provider's answer is larger than {MAX_BODY_BYTES} bytes")
+        return body
+
     async def error_body(self) -> bytes:
         """The body of an answer that is an error, cut at 64 KB; whatever came of it where it broke off."""
         try:

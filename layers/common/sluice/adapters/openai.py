@@ -1,6 +1,6 @@
 """OpenAI, and any server that speaks its chat.completions without quirks. Wire: openai-python 3.52."""
 
-from sluice.adapters._openai import ModelRule, OpenAICompatible
+from sluice.adapters._openai import ENDPOINTS, ModelRule, OpenAICompatible
 
 ADAPTER = OpenAICompatible(
     name="openai",
@@ -8,6 +8,7 @@ ADAPTER = OpenAICompatible(
     wire="openai",
     roles={},
     private=frozenset(),
+    endpoints=ENDPOINTS,
     # Reasoning models refuse the older name of the cap.
     rules=(ModelRule(r"o\d|gpt-([5-9]|\d\d)", rename={"max_tokens": "max_completion_tokens"}),),
 )

@@ -12,14 +12,16 @@ from dataclasses import replace
 from sluice import models as known
 from sluice import prices, tokens
 from sluice.dialects import Dialect
+from sluice.endpoints import Endpoint
 from sluice.errors import Forbidden, ModelNotFound
 from sluice.pipeline import abilities
+from sluice.pipeline.calls import CallExchange, offering
 from sluice.pipeline.chat import ChatExchange
 from sluice.pipeline.needs import Deps, Reply
 from sluice.settings import Settings
 from sluice.types import Catalog, Channel, ChatRequest, Identity, Inbound, Model, Price, Usage
 
-__all__ = ["Deps", "Reply", "chat", "count", "model", "models"]
+__all__ = ["Deps", "Reply", "call", "chat", "count", "model", "models"]
 
 
 async def chat(deps: Deps, dialect: Dialect, token: str | None, inbound: Inbound, request_id: str) -> Reply:
@@ -35,6 +37,17 @@ async def chat(deps: Deps, dialect: Dialect, token: str | None, inbound: Inbound
     hold = await deps.ledger.hold(who.user_id, request_id, amount)
     exchange = ChatExchange(deps, request_id, who, price, channels, hold, dialect, request, prompt_tokens)
     return await exchange.started()
+
+
+async def call(deps: Deps, endpoint: Endpoint, token: str | None, inbound: Inbound, request_id: str) -> Reply:
+    """One request that is no chat, on the same way. Raises SluiceError while no byte is committed."""
+    who, catalog = await asyncio.gather(deps.callers.identify(token), deps.catalog.current())
+    request = endpoint.parse(inbound)
+    price, channels = _route(catalog, who, request.model)
+    channels = offering(channels, request, deps.clock())
+    amount = prices.most(endpoint.most(request, price.max_output or deps.settings.default_max_tokens), price)
+    hold = await deps.ledger.hold(who.user_id, request_id, amount)
+    return await CallExchange(deps, request_id, who, price, channels, hold, endpoint, request).started()
 
 
 async def count(deps: Deps, dialect: Dialect, token: str | None, inbound: Inbound) -> int:

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from itertools import chain
+from typing import Protocol
 
 from sluice import adapters, prices, tokens
-from sluice.adapters import Adapter
 from sluice.buffer import Buffer
 from sluice.dialects import Dialect, Encoder
 from sluice.errors import InsufficientQuota, ProviderError
@@ -60,7 +60,7 @@ class ChatExchange(Exchange):
             if response.status >= 400:
                 raise adapter.error(response.status, response.headers, await response.error_body())
             async with aclosing(response.frames()) as frames:
-                async for frame in _until_done(frames, adapter):
+                async for frame in until_done(frames, adapter):
                     native = self._wire == self._dialect.name and response.whole != self._streams
                     await self._take(frame, list(adapter.feed(frame)), encoder, native=native)
         for event in adapter.finish():
@@ -146,11 +146,16 @@ class ChatExchange(Exchange):
         return prices.output_covered(self._hold.amount, self._buffer.prompt_tokens, self._price)
 
 
-async def _until_done(frames: AsyncGenerator[Frame, None], adapter: Adapter) -> AsyncGenerator[Frame, None]:
+class Ends(Protocol):
+    @property
+    def done(self) -> bool: ...
+
+
+async def until_done(frames: AsyncGenerator[Frame, None], answer: Ends) -> AsyncGenerator[Frame, None]:
     """The frames up to the provider's last word, and no longer than a moment after it."""
     async for frame in frames:
         yield frame
-        if adapter.done:
+        if answer.done:
             break
     try:
         async with asyncio.timeout(_AFTER_DONE_SECONDS):

@@ -88,6 +88,8 @@ class Exchange(ABC):
         self._end: EndReason = "failed"
         self._limit: asyncio.Timeout | None = None
 
+        self._silence = deps.settings.heartbeat_seconds if streams else None
+        """Seconds without a piece after which the client gets a heartbeat; None where the answer has no place for one."""
     # What a subclass says.
 
     @abstractmethod
@@ -276,7 +278,7 @@ class Exchange(ABC):
     async def reply(self) -> Reply:
         """The reply as soon as its status is certain: at the first content, at the end, or at the first heartbeat."""
         try:
-            async with asyncio.timeout(self._deps.settings.heartbeat_seconds if self._streams else None):
+            async with asyncio.timeout(self._silence):
                 await (self._opened if self._streams else self._closed).wait()
         except TimeoutError:
             opening = self._stream(self._framing.heartbeat)
@@ -294,7 +296,7 @@ class Exchange(ABC):
         piece: bytes | None = b""
         while piece is not None:
             try:
-                async with asyncio.timeout(self._deps.settings.heartbeat_seconds):
+                async with asyncio.timeout(self._silence):
                     piece = await self._pieces.get()
             except TimeoutError:
                 piece = self._framing.heartbeat
