@@ -15,7 +15,10 @@ from botocore.credentials import Credentials as BotocoreCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sluice import adapters
+from sluice.adapters import _tc3
 from sluice.adapters._sigv4 import Credentials, signed
+from sluice.types import Channel, ChatRequest, Secret
 
 VECTORS = json.loads(Path(__file__).with_name("signatures.json").read_text())
 SIGV4 = VECTORS["sigv4"]
@@ -77,3 +80,21 @@ def _botocore(url: str, headers: dict[str, str], body: bytes, now: int, token: s
     to_sign = signer.string_to_sign(request, signer.canonical_request(request))
     signer._inject_signature_to_request(request, signer.signature(to_sign, request))
     return str(request.headers["Authorization"])
+
+
+@pytest.mark.parametrize("row", VECTORS["tc3"]["rows"], ids=lambda row: str(row["scope"]))
+def test_tc3_gives_the_published_signature_and_its_sdks(row: dict[str, Any]) -> None:
+    names = ("host", "content_type", "service", "secret_id", "secret_key", "now")
+    told = _tc3.authorization(row["body"].encode(), **{name: row[name] for name in names})
+    assert told == (
+        f"TC3-HMAC-SHA256 Credential={row['secret_id']}/{row['scope']}, "
+        f"SignedHeaders=content-type;host, Signature={row['signature']}"
+    )
+
+
+@pytest.mark.parametrize("row", VECTORS["spark"]["rows"], ids=lambda row: str(row["now"]))
+def test_sparks_address_is_the_one_its_sdk_makes(row: dict[str, Any]) -> None:
+    secret = Secret(f"app:{VECTORS['spark']['api_key']}:{VECTORS['spark']['api_secret']}")
+    channel = Channel("c", "spark_ws", "c", (row["model"],), secret=secret)
+    chat = ChatRequest(row["model"], {"messages": [{"role": "user", "content": "Hi"}]})
+    assert adapters.load("spark_ws").adapter(row["now"]).request(chat, channel).url == row["url"]
