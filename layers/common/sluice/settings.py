@@ -32,11 +32,11 @@ class Settings:
     drain_seconds: float = 120.0
     """How long the reader goes on for the usage event after the client has left."""
     max_body_bytes: int = 10 * 1024 * 1024
+    max_upload_bytes: int = 25 * 1024 * 1024
+    """The same for forms, which carry sound and pictures. On AWS less comes through: docs/endpoints.md."""
     log_level: str = "INFO"
 
     @classmethod
-    max_upload_bytes: int = 25 * 1024 * 1024
-    """The same for forms, which carry sound and pictures. On AWS less comes through: docs/endpoints.md."""
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
         """Reads `SLUICE_<FIELD>` for each field. Raises ValueError naming the variable that does not parse."""
         source = os.environ if env is None else env
