@@ -213,6 +213,7 @@ def _relay_environment(endpoint: str, outputs: Mapping[str, str], valkey: str) -
         "SLUICE_ACCOUNTS_TABLE": outputs["AccountsTable"],
         "SLUICE_LEDGER_TABLE": outputs["LedgerTable"],
         "SLUICE_CATALOG_TABLE": outputs["CatalogTable"],
+        "SLUICE_CONVERSATIONS_TABLE": outputs["ConversationsTable"],
         "SLUICE_VAULT_KEY_ID": outputs["VaultAlias"],
         "SLUICE_VALKEY_URL": valkey,
         "SLUICE_LOG_LEVEL": "INFO",

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import cast
 
 import orjson
 from starlette.applications import Starlette
@@ -17,7 +18,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from sluice import dialects, endpoints, pipeline
-from sluice.dialects import Dialect
+from sluice.dialects import Dialect, Remembering
 from sluice.endpoints import Endpoint
 from sluice.errors import NotFound, SluiceError, TooLarge, UpstreamFailed
 from sluice.identity import bearer
@@ -56,6 +57,14 @@ def create_app(relay: Relay) -> Starlette:
         name = request.path_params["model"]
         return _json(dialect.model(await pipeline.model(deps, _token(dialect, request), name)))
 
+    def kept(ask: pipeline.Ask) -> Handle:
+        async def handle(dialect: Dialect, request: Request, request_id: str) -> Response:
+            query = {name: ",".join(request.query_params.getlist(name)) for name in request.query_params}
+            inbound = Inbound(b"", request.headers, {**query, **request.path_params})
+            return _response(await ask(deps, cast(Remembering, dialect), _token(dialect, request), inbound))
+
+        return handle
+
     def call(endpoint: Endpoint) -> Handle:
         async def handle(dialect: Dialect, request: Request, request_id: str) -> Response:
             is_form = request.headers.get("content-type", "").lower().startswith("multipart/")
@@ -66,6 +75,7 @@ def create_app(relay: Relay) -> Starlette:
         return handle
 
     verbs = {"chat": chat, "count": count, "models": models, "model": model}
+    verbs |= {verb: kept(ask) for verb, ask in pipeline.ASKS.items()}
     spoken = [dialects.load(name) for name in sorted(dialects.available())]
 
     async def health(_: Dialect, request: Request, request_id: str) -> Response:

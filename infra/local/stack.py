@@ -39,7 +39,7 @@ FUNCTIONS = [ROOT / "functions" / name for name in ("relay", "auth", "admin", "j
 READY_SECONDS = 60.0
 END_SECONDS: Mapping[str, float] = {"gateway": 60, "runner": 60, "upstream": 5, "valkey": 5}
 """How long each may take to end, in the order in which they are ended; MiniStack comes after them, and saves."""
-TABLES = ("AccountsTable", "LedgerTable", "CatalogTable")
+TABLES = ("AccountsTable", "LedgerTable", "CatalogTable", "ConversationsTable")
 """The outputs of infra/data.yaml that name one."""
 ANEW = "restore it, or start anew with another STATE=folder"
 RESTARTS, RESTART_WINDOW = 5, 60.0
@@ -390,6 +390,7 @@ def _environment(endpoint: str, outputs: Mapping[str, str], valkey_port: int) ->
         "SLUICE_ACCOUNTS_TABLE": outputs["AccountsTable"],
         "SLUICE_LEDGER_TABLE": outputs["LedgerTable"],
         "SLUICE_CATALOG_TABLE": outputs["CatalogTable"],
+        "SLUICE_CONVERSATIONS_TABLE": outputs["ConversationsTable"],
         "SLUICE_VAULT_KEY_ID": outputs["VaultAlias"],
         "SLUICE_VALKEY_URL": f"valkey://127.0.0.1:{valkey_port}",
         **{name: os.environ[name] for name in ("SLUICE_LOG_LEVEL",) if name in os.environ},

@@ -14,10 +14,12 @@ import admin_app
 import auth_app
 import relay_app
 from sluice.cache import Marks
+from sluice.conversations import Conversations
 from sluice.pipeline import Deps
 from sluice.settings import Settings
 from sluice.upstream import Upstream
 from sluice.wiring import Relay
+from tests.fakes_conversations import MemoryConversations
 from tests.operator_desk import Desk, caller
 
 EVERYONE = frozenset({"anonymous", "user", "admin"})
@@ -52,6 +54,12 @@ DECIDED: dict[str, dict[tuple[str, str], frozenset[str]]] = {
         ("POST", "/v1/images/generations"): KEYHOLDERS,
         ("POST", "/v1/moderations"): KEYHOLDERS,
         ("POST", "/v1/rerank"): KEYHOLDERS,
+        ("POST", "/v1/responses"): KEYHOLDERS,
+        ("POST", "/v1/responses/input_tokens"): KEYHOLDERS,
+        ("GET", "/v1/responses/{answer_id}"): KEYHOLDERS,
+        ("DELETE", "/v1/responses/{answer_id}"): KEYHOLDERS,
+        ("POST", "/v1/responses/{answer_id}/cancel"): KEYHOLDERS,
+        ("GET", "/v1/responses/{answer_id}/input_items"): KEYHOLDERS,
         ("GET", "/health"): EVERYONE,
     },
     "auth": {
@@ -101,9 +109,9 @@ def relay_of(desk: Desk) -> Relay:
     async def never(_: float) -> None:
         raise AssertionError("no route waits before it has decided who may enter")
 
-    deps = Deps(
-        desk.identities, desk.catalog, desk.ledger, upstream, marks, settings, random.Random(1), desk.clock, never
-    )
+    memory = Conversations(MemoryConversations(), desk.clock, settings.kept_seconds)  # type: ignore[arg-type]
+    rng = random.Random(1)
+    deps = Deps(desk.identities, desk.catalog, desk.ledger, upstream, marks, memory, settings, rng, desk.clock, never)
     return Relay(deps, desk.catalog, marks)
 
 

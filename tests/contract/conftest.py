@@ -43,6 +43,7 @@ class Tables:
     accounts: str
     ledger: str
     catalog: str
+    conversations: str
     vault_key: str
 
     def records(self) -> list[dict[str, Any]]:
@@ -122,6 +123,7 @@ def deployed(client: Callable[[str], Any]) -> Tables:
         accounts=outputs["AccountsTable"],
         ledger=outputs["LedgerTable"],
         catalog=outputs["CatalogTable"],
+        conversations=outputs["ConversationsTable"],
         vault_key=outputs["VaultAlias"],
     )
 

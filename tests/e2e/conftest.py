@@ -176,6 +176,7 @@ def settings(tables: Tables, valkey_url: str) -> Settings:
         accounts_table=tables.accounts,
         ledger_table=tables.ledger,
         catalog_table=tables.catalog,
+        conversations_table=tables.conversations,
         vault_key_id=tables.vault_key,
         valkey_url=valkey_url,
         log_level="CRITICAL",

@@ -16,6 +16,7 @@ class Settings:
     accounts_table: str = "sluice-accounts"
     ledger_table: str = "sluice-ledger"
     catalog_table: str = "sluice-catalog"
+    conversations_table: str = "sluice-conversations"
     vault_key_id: str = "alias/sluice-vault"
     valkey_url: str = ""
     """`valkey://host:port` or `valkeys://` with TLS; empty: no shared cache, marks stay in the process."""
@@ -23,6 +24,8 @@ class Settings:
     """Output tokens held for when neither the request nor the model's price row says a cap."""
     hold_seconds: int = 1200
     """How long a hold lives: longer than the longest request (900 s), so that only a killed process leaves one."""
+    kept_seconds: int = 30 * 24 * 3600
+    """How long an answer is kept that a client wants to go on from."""
     catalog_poll_seconds: float = 2.0
     identity_ttl_seconds: float = 5.0
     heartbeat_seconds: float = 15.0

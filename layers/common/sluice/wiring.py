@@ -25,6 +25,7 @@ from sluice.aws import AwsClient
 from sluice.cache import Marks
 from sluice.care import Care
 from sluice.catalog import CatalogEditor, LiveCatalog
+from sluice.conversations import Conversations
 from sluice.errors import SluiceError
 from sluice.identity import AccountEditor, Identities
 from sluice.jobs import Jobs
@@ -33,6 +34,7 @@ from sluice.pipeline import Deps
 from sluice.settings import AwsEnvironment, Settings
 from sluice.stores.accounts import Accounts
 from sluice.stores.catalog import CatalogStore
+from sluice.stores.conversations import ConversationStore
 from sluice.stores.entries import Entries
 from sluice.stores.wallets import Wallets
 from sluice.upstream import Upstream
@@ -142,6 +144,7 @@ def build_relay(settings: Settings | None = None, clients: Clients | None = None
         ledger=build_ledger(settings, clients),
         upstream=build_upstream(settings),
         marks=marks,
+        memory=build_conversations(settings, clients),
         settings=settings,
         rng=rng,
         clock=time.time,
@@ -200,6 +203,11 @@ def build_identities(settings: Settings, clients: Clients) -> Identities:
 def build_live_catalog(settings: Settings, clients: Clients) -> LiveCatalog:
     store = CatalogStore(clients.dynamodb, settings.catalog_table)
     return LiveCatalog(store, Vault(clients.kms, settings.vault_key_id), time.time, settings.catalog_poll_seconds)
+
+
+def build_conversations(settings: Settings, clients: Clients) -> Conversations:
+    store = ConversationStore(clients.dynamodb, settings.conversations_table)
+    return Conversations(store, time.time, settings.kept_seconds)
 
 
 def build_ledger(settings: Settings, clients: Clients) -> Ledger:

@@ -6,9 +6,9 @@ import pkgutil
 from functools import cache, lru_cache
 from importlib import import_module
 
-from sluice.dialects._base import Dialect, Encoder, Route
+from sluice.dialects._base import Dialect, Encoder, Recorder, Remembering, Route
 
-__all__ = ["Dialect", "Encoder", "Route", "available", "load"]
+__all__ = ["Dialect", "Encoder", "Recorder", "Remembering", "Route", "available", "load"]
 
 
 @lru_cache(maxsize=1)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from sluice.errors import SluiceError
-from sluice.types import ChatRequest, Completion, Event, Frame, Inbound, Model, Usage
+from sluice.types import ChatRequest, Completion, Event, Frame, Inbound, KeptAnswer, Model, Usage
 
 
 class Encoder(Protocol):
@@ -34,7 +34,24 @@ class Encoder(Protocol):
         ...
 
 
-Verb = Literal["chat", "count", "models", "model"]
+@runtime_checkable
+class Recorder(Encoder, Protocol):
+    """An encoder that knows its answer as a whole: it ends one that broke with what it was so far, and has it kept."""
+
+    def broken(self, error: SluiceError, usage: Usage | None) -> Iterable[Frame]:
+        """What closes a stream that broke, in place of the dialect's `error_frame`."""
+        ...
+
+    def record(self, usage: Usage) -> KeptAnswer | None:
+        """What is to be kept of the answer; None where nothing is. Asked for before `end`."""
+        ...
+
+    def unkept(self) -> None:
+        """The answer could not be kept: what is still to be said of it says so."""
+        ...
+
+
+Verb = Literal["chat", "count", "models", "model", "answer", "asked", "forget", "cancel"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +99,29 @@ class Dialect(Protocol):
     def counted(self, tokens: int) -> bytes:
         """The answer to a request to count the input's tokens."""
         ...
+
+
+@runtime_checkable
+class Remembering(Dialect, Protocol):
+    """A dialect whose clients ask again for answers that were kept, and go on from them. `query` is what an URL asks for.
+
+    All but `resumed` raise BadRequest naming the parameter.
+    """
+
+    def resumed(self, chat: ChatRequest, kept: Sequence[KeptAnswer]) -> ChatRequest:
+        """A request that `recalls` answers, made whole with them. Raises NotFound on what is not in them."""
+        ...
+
+    def answer(self, kept: KeptAnswer, query: Mapping[str, str]) -> bytes: ...
+
+    def replay(self, kept: KeptAnswer, query: Mapping[str, str]) -> Iterable[Frame]:
+        """The answer as the stream it was, or what is left of it after the point the client has reached."""
+        ...
+
+    def asked(self, kept: KeptAnswer, query: Mapping[str, str]) -> bytes:
+        """What the answer was asked with."""
+        ...
+
+    def cancelled(self, kept: KeptAnswer) -> bytes: ...
+
+    def forgotten(self, answer_id: str) -> bytes: ...

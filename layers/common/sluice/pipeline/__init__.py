@@ -15,19 +15,20 @@ from sluice.dialects import Dialect
 from sluice.endpoints import Endpoint
 from sluice.errors import Forbidden, ModelNotFound
 from sluice.pipeline import abilities
+from sluice.pipeline.answers import ASKS, Ask, resumed
 from sluice.pipeline.calls import CallExchange, offering
 from sluice.pipeline.chat import ChatExchange
 from sluice.pipeline.needs import Deps, Reply
 from sluice.settings import Settings
 from sluice.types import Catalog, Channel, ChatRequest, Identity, Inbound, Model, Price, Usage
 
-__all__ = ["Deps", "Reply", "call", "chat", "count", "model", "models"]
+__all__ = ["ASKS", "Ask", "Deps", "Reply", "call", "chat", "count", "model", "models"]
 
 
 async def chat(deps: Deps, dialect: Dialect, token: str | None, inbound: Inbound, request_id: str) -> Reply:
     """One chat request from a client's token and body to the reply. Raises SluiceError while no byte is committed."""
     who, catalog = await asyncio.gather(deps.callers.identify(token), deps.catalog.current())
-    request = dialect.parse(inbound)
+    request = await resumed(deps, dialect, who, dialect.parse(inbound))
     price, channels = _route(catalog, who, request.model)
     channels = abilities.able(catalog, request, channels)
     known_cap = abilities.most_output(catalog, request, channels)
@@ -53,7 +54,7 @@ async def call(deps: Deps, endpoint: Endpoint, token: str | None, inbound: Inbou
 async def count(deps: Deps, dialect: Dialect, token: str | None, inbound: Inbound) -> int:
     """The tokens of a chat request's input by our own tokenizer. Costs nothing."""
     who, catalog = await asyncio.gather(deps.callers.identify(token), deps.catalog.current())
-    request = dialect.parse(inbound)
+    request = await resumed(deps, dialect, who, dialect.parse(inbound))
     _route(catalog, who, request.model)
     return await asyncio.to_thread(tokens.count_prompt, request.body, request.model)
 

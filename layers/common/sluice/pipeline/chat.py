@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Coroutine, Iterable
 from contextlib import aclosing
 from itertools import chain
-from typing import Protocol
+from typing import Any, Protocol
 
 from sluice import adapters, prices, tokens
 from sluice.buffer import Buffer
-from sluice.dialects import Dialect, Encoder
-from sluice.errors import InsufficientQuota, ProviderError
+from sluice.dialects import Dialect, Encoder, Recorder
+from sluice.errors import InsufficientQuota, ProviderError, SluiceError
 from sluice.pipeline.exchange import Exchange
 from sluice.pipeline.framing import framing
 from sluice.pipeline.needs import Deps
-from sluice.types import CONTENT, Channel, ChatRequest, Event, Frame, Hold, Identity, Price, Usage
+from sluice.types import CONTENT, Channel, ChatRequest, Event, Frame, Hold, Identity, Nano, Price, Usage
 
 _AFTER_DONE_SECONDS = 0.2
 """How long a provider that has said all may take to close its answer: one read to the end leaves a connection for the next."""
@@ -99,8 +99,30 @@ class ChatExchange(Exchange):
     def _last_words(self) -> bytes:
         frames: Iterable[Frame] = self._encoder.end(self._usage) if self._encoder else ()
         if self._failure:
-            frames = (self._dialect.error_frame(self._failure, self._request_id),)
+            frames = self._broken_off(self._failure)
         return self._framing.pieces(frames) + self._framing.end()
+
+    def _broken_off(self, failure: SluiceError) -> Iterable[Frame]:
+        """How the dialect ends a stream that broke: of an attempt that failed unseen, nothing is told."""
+        encoder = self._encoder if self._committed else self._fresh_encoder(self._channels[0])
+        if isinstance(encoder, Recorder):
+            return encoder.broken(failure, self._usage)
+        return (self._dialect.error_frame(failure, self._request_id),)
+
+    async def _beside(self, settling: Coroutine[Any, Any, Nano]) -> Nano:
+        if self._failure or not isinstance(self._encoder, Recorder):
+            return await settling
+        charged, _ = await asyncio.gather(settling, self._keep(self._encoder))
+        return int(charged)
+
+    async def _keep(self, recorder: Recorder) -> None:
+        """Has the answer kept where its client asks for that."""
+        kept = recorder.record(self._usage) if self._usage else None
+        if kept is None or await self._deps.memory.keep(self._who.user_id, kept):
+            return
+        recorder.unkept()
+        if not self._streams and self._usage:
+            self._body = recorder.completion(self._buffer.completion(self._usage))
 
     async def _used(self) -> Usage:
         """The provider's count, or else our own tokenizer's of the request and of the answer as far as it came."""

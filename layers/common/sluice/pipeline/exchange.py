@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from typing import Any
 
 from sluice import adapters, prices
 from sluice.cache import mark_names
@@ -87,9 +88,9 @@ class Exchange(ABC):
         self._failure: SluiceError | None = None
         self._end: EndReason = "failed"
         self._limit: asyncio.Timeout | None = None
-
         self._silence = deps.settings.heartbeat_seconds if streams else None
         """Seconds without a piece after which the client gets a heartbeat; None where the answer has no place for one."""
+
     # What a subclass says.
 
     @abstractmethod
@@ -103,6 +104,10 @@ class Exchange(ABC):
     @abstractmethod
     def _last_words(self) -> bytes:
         """What closes a stream, after the settlement: the terminator, or the error it ends with."""
+
+    async def _beside(self, settling: Coroutine[Any, Any, Nano]) -> Nano:
+        """The settlement, and side by side with it what else is to be done before the last word."""
+        return await settling
 
     def _speaks(self, error: ProviderError) -> bool:
         """Whether the client's own format is the one this provider's error came in."""
@@ -216,7 +221,7 @@ class Exchange(ABC):
                 return 0
             self._usage = await self._used()
             cost = prices.cost(self._usage, self._price)
-            return await self._deps.ledger.settle(self._hold, cost, self._receipt(self._usage))
+            return await self._beside(self._deps.ledger.settle(self._hold, cost, self._receipt(self._usage)))
         except SluiceError as error:
             log.error("request %s is not settled (%s): its hold is left to the sweep", self._request_id, error.code)
             self._failure = self._failure or error

@@ -49,6 +49,7 @@ class Deps:
     ledger: Purse
     upstream: Upstream
     marks: Marked
+    memory: Memory
     settings: Settings
     rng: random.Random
     clock: Callable[[], float]
