@@ -292,6 +292,20 @@ async def test_what_only_anthropic_understands_is_named_and_goes_where_it_is_und
     assert tape.calls[0].body["tools"] == tools
 
 
+async def test_an_image_and_a_schema_reach_an_openai_channel(house: House, claude: anthropic.AsyncAnthropic) -> None:
+    model = await house.model("text=%7B%7D")
+    schema = {"type": "object", "properties": {}, "additionalProperties": False}
+    await claude.messages.create(
+        model=model,
+        max_tokens=5,
+        messages=[{"role": "user", "content": [{"type": "text", "text": "What is it?"}, IMAGE]}],
+        output_config={"format": {"type": "json_schema", "schema": schema}},
+    )
+    body = house.up.calls[0].body
+    assert body["messages"][0]["content"][1]["image_url"]["url"] == f"data:image/png;base64,{PIXEL}"
+    assert body["response_format"]["json_schema"]["schema"] == schema
+
+
 async def test_what_is_lost_on_another_provider_is_named(house: House, claude: anthropic.AsyncAnthropic) -> None:
     model = await house.model("ok")
     answer = await claude.messages.with_raw_response.create(
