@@ -126,6 +126,12 @@ def test_a_tools_result_with_an_image_has_it_in_the_next_message() -> None:
     assert after["content"][1]["image_url"] == {"url": "data:image/png;base64,QUJD"}
 
 
+def test_a_mark_on_a_tools_result_is_kept() -> None:
+    mark = {"cache_control": {"type": "ephemeral"}}
+    (message,) = spoken({"type": "tool_result", "tool_use_id": "a", "content": "r", **mark})
+    assert message["content"] == [{"type": "text", "text": "r", **mark}]
+
+
 def test_images_and_documents() -> None:
     pdf = {"type": "base64", "media_type": "application/pdf", "data": "QUJD"}
     (turn,) = spoken(

@@ -187,7 +187,8 @@ class _Reading:
             if block.get("type") == "tool_result":
                 text, media = self._result(block, f"{where}.content[{at}]")
                 parts += media
-                yield {"role": "tool", "tool_call_id": str(block.get("tool_use_id") or ""), "content": text}
+                content = _plain([{"type": "text", "text": text, **_marked(block)}])
+                yield {"role": "tool", "tool_call_id": str(block.get("tool_use_id") or ""), "content": content}
         parts += self._parts(blocks, f"{where}.content")
         if parts or not results:
             yield {"role": message["role"], "content": _plain(parts)}
