@@ -9,6 +9,11 @@ ADAPTER = OpenAICompatible(
     roles={},
     private=frozenset(),
     endpoints=ENDPOINTS,
-    # Reasoning models refuse the older name of the cap.
-    rules=(ModelRule(r"o\d|gpt-([5-9]|\d\d)", rename={"max_tokens": "max_completion_tokens"}),),
+    rules=(
+        # Reasoning models refuse the older name of the cap.
+        ModelRule(r"o\d|gpt-([5-9]|\d\d)", rename={"max_tokens": "max_completion_tokens"}),
+        # The others refuse an effort, and every model what other makers' clients have beside `top_p`.
+        ModelRule(r"gpt-[34]|chatgpt", drop=frozenset({"reasoning_effort"})),
+        ModelRule(r"o\d|gpt-|chatgpt", drop=frozenset({"top_k"})),
+    ),
 )
