@@ -38,6 +38,7 @@ from sluice.types import (
 )
 
 _MAX_CHOICES = 128
+_NOTHING: Mapping[str, Any] = {}
 
 _STATUS_NAMES: Mapping[int, str] = {
     400: "INVALID_ARGUMENT",
@@ -543,8 +544,9 @@ class GeminiEncoder:
             case Text(text):
                 yield self._chunk(event.choice, [{"text": text}])
             case Raw(data):
-                if parts := _images(data):
-                    yield self._chunk(event.choice, parts)
+                parts, beside = _images(data), _beside(data)
+                if parts or beside:
+                    yield self._chunk(event.choice, parts, beside)
 
     def end(self, usage: Usage | None) -> Iterable[Frame]:
         if not self._writing:
@@ -573,7 +575,9 @@ class GeminiEncoder:
         parts += [part for extra in choice.extras for part in _images(extra.data)]
         parts += _function_calls(choice.tool_calls)
         reason = _reason(_Writing(reason=choice.finish_reason or "stop", calls=choice.calls))
-        return {"content": {"parts": parts or [{"text": ""}], "role": "model"}, "finishReason": reason, "index": index}
+        content = {"parts": parts or [{"text": ""}], "role": "model"}
+        beside = {name: value for extra in choice.extras for name, value in _beside(extra.data).items()}
+        return {"content": content, "finishReason": reason, "index": index, **beside}
 
     def _thought(self, writing: _Writing, event: Reasoning) -> Iterator[Frame]:
         """A thought, shown to who asked for it, and kept for when it is sealed: then it can be sent back whole."""
@@ -600,8 +604,8 @@ class GeminiEncoder:
     def _packed(self, choice: int, detail: Mapping[str, str]) -> Frame:
         return self._chunk(choice, [{"text": "", "thoughtSignature": _pack(detail)}])
 
-    def _chunk(self, index: int, parts: Sequence[Mapping[str, Any]]) -> Frame:
-        candidate = {"content": {"parts": parts, "role": "model"}, "index": index}
+    def _chunk(self, index: int, parts: Sequence[Mapping[str, Any]], beside: Mapping[str, Any] = _NOTHING) -> Frame:
+        candidate = {"content": {"parts": parts or [{"text": ""}], "role": "model"}, "index": index, **beside}
         return _frame({"candidates": [candidate], **self._tail})
 
 
@@ -643,6 +647,22 @@ def _reason(writing: _Writing) -> str:
     if spoilt and writing.reason in ("stop", "tool_calls"):
         return "MALFORMED_FUNCTION_CALL"
     return _REASONS.get(writing.reason, "OTHER")
+
+
+def _beside(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Chances and citations, which stand beside a candidate's content."""
+    told: dict[str, Any] = {}
+    if rows := (data.get("logprobs") or {}).get("content"):
+        tops = [{"candidates": [_chance(one) for one in row.get("top_logprobs") or ()]} for row in rows]
+        told["logprobsResult"] = {"chosenCandidates": [_chance(row) for row in rows], "topCandidates": tops}
+    if cited := [one.get("url_citation") or {} for one in data.get("annotations") or ()]:
+        chunks = [{"web": {"uri": one.get("url"), "title": one.get("title")}} for one in cited]
+        told["groundingMetadata"] = {"groundingChunks": chunks}
+    return told
+
+
+def _chance(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {"token": row.get("token"), "logProbability": row.get("logprob")}
 
 
 def _images(data: Mapping[str, Any]) -> list[dict[str, Any]]:
