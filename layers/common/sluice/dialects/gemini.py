@@ -232,7 +232,7 @@ class _Reading:
         config = _named(self._fields.get("toolConfig") or {}, "toolConfig")
         self.dropped += [f"toolConfig.{name}" for name in config if name != "functionCallingConfig"]
         calling = _named(config.get("functionCallingConfig") or {}, "toolConfig.functionCallingConfig")
-        mode = _MODES.get(str(calling.get("mode")).upper(), "")
+        mode = _MODES.get(str(calling.get("mode") or "").upper(), "")
         names = _listed(calling.get("allowedFunctionNames"), "allowedFunctionNames")
         if mode == "required" and len(names) == 1:
             return {"tool_choice": {"type": "function", "function": {"name": names[0]}}}
