@@ -325,6 +325,15 @@ def test_spark_an_error_is_a_frame(code: int, kind: str) -> None:
     assert (met.value.kind, met.value.code, met.value.message) == (kind, str(code), "no")
 
 
+@pytest.mark.parametrize("kind", ["cohere", "hunyuan_native", "spark_ws", "dashscope"])
+def test_instructions_come_first_and_in_one_piece(kind: str) -> None:
+    later = [{"role": "system", "content": "One."}, USER, {"role": "developer", "content": "Two."}]
+    out = sent(kind, {"messages": later}, model="lite", secret="a:b:c")
+    told = json.dumps(out)
+    assert r"One.\n\nTwo." in told
+    assert told.index("Two.") < told.index("Hi")
+
+
 # --- all -------------------------------------------------------------------------------------------------------------
 
 NAMED = {"type": "function", "function": {"name": "look"}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -81,11 +81,28 @@ def cap(body: Mapping[str, Any]) -> int | None:
     return body.get("max_completion_tokens") or body.get("max_tokens")
 
 
-def messages(body: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Each message with its place in the body and its role, "developer" being OpenAI's newer word for "system"."""
-    for number, message in enumerate(body.get("messages") or ()):
-        role = str(message.get("role"))
-        yield f"messages[{number}]", "system" if role == "developer" else role, message
+def messages(body: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """Each message with its place in the body and its role, "developer" being OpenAI's newer word for "system".
+
+    Instructions come first wherever they stand: none of these providers takes them later.
+    """
+    told = [
+        (f"messages[{number}]", "system" if message.get("role") == "developer" else str(message.get("role")), message)
+        for number, message in enumerate(body.get("messages") or ())
+    ]
+    return sorted(told, key=lambda one: one[1] != "system")
+
+
+def joined(turns: Iterable[dict[str, Any]], role: str = "role", content: str = "content") -> list[dict[str, Any]]:
+    """Turns of one role after another made one where they are nothing but text: these providers want roles to alternate."""
+    out: list[dict[str, Any]] = []
+    for turn in turns:
+        plain = turn.keys() == {role, content} and isinstance(turn[content], str)
+        if out and plain and out[-1].keys() == {role, content} and out[-1][role] == turn[role]:
+            out[-1] = {role: turn[role], content: f"{out[-1][content]}\n\n{turn[content]}"}
+        else:
+            out.append(turn)
+    return out
 
 
 def parts(content: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

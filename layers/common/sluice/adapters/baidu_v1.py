@@ -270,8 +270,5 @@ def _conversation(told: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]]:
             call_id, name, arguments = calls[0]
             called[call_id] = name
             turn["function_call"] = {"name": name, "arguments": arguments}
-        if turns and turn.keys() == turns[-1].keys() == {"role", "content"} and turns[-1]["role"] == role:
-            turns[-1]["content"] += f"\n\n{text}"
-        else:
-            turns.append(turn)
-    return "\n\n".join(system), turns
+        turns.append(turn)
+    return "\n\n".join(system), native.joined(turns)

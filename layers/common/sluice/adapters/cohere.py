@@ -14,10 +14,11 @@ from typing import Any
 import orjson
 
 from sluice.adapters import _native as native
-from sluice.adapters._base import Adapter
+from sluice.adapters._base import Adapter, CallAdapter
 from sluice.adapters._openai import parse, retry_after, thought_of
 from sluice.errors import ErrorKind, ProviderError
 from sluice.types import (
+    CallRequest,
     Channel,
     ChatRequest,
     Event,
@@ -67,6 +68,8 @@ _CARRIED = frozenset(
     }
 )
 
+_RERANKED = frozenset({"model", "query", "documents", "top_n", "max_tokens_per_doc", "priority", "return_documents"})
+
 _FINISHES: Mapping[str, str] = {
     "COMPLETE": "stop",
     "STOP_SEQUENCE": "stop",
@@ -88,8 +91,33 @@ class Cohere:
     def adapter(self, now: float) -> Adapter:
         return CohereAdapter()
 
+    def endpoint(self, kind: str, now: float) -> CallAdapter | None:
+        return CohereRerank() if kind == "rerank" else None
+
 
 ADAPTER = Cohere()
+
+
+class CohereRerank:
+    """One attempt at v2 rerank, whose documents are texts, and come back as numbers of their places."""
+
+    def request(self, call: CallRequest, channel: Channel) -> UpstreamRequest:
+        lost = tuple(name for name in call.body if name not in _RERANKED)
+        kept = {name: value for name, value in call.body.items() if name in _RERANKED - {"return_documents"}}
+        texts = [one["text"] if isinstance(one, Mapping) else one for one in call.body["documents"]]
+        body = orjson.dumps({**kept, "model": channel.upstream_model(call.model), "documents": texts})
+        headers = {"content-type": "application/json", "authorization": f"Bearer {channel.secret.reveal()}"}
+        url = f"{channel.endpoint.rstrip('/') or _BASE_URL}/v2/rerank"
+        return UpstreamRequest(url, headers, body, proxy=channel.proxy, dropped=lost)
+
+    def feed(self, frame: Frame) -> Iterable[Frame]:
+        return (frame,)
+
+    def whole(self, body: bytes) -> bytes:
+        return body
+
+    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        return CohereAdapter().error(status, headers, body)
 
 
 class CohereAdapter:
@@ -202,7 +230,7 @@ def _body(chat: ChatRequest, model: str) -> tuple[dict[str, Any], tuple[str, ...
     if (told.get("n") or 1) != 1:
         raise native.unsupported("n")
     lost: dict[str, None] = {}
-    messages = [_message(where, role, message, lost) for where, role, message in native.messages(told)]
+    messages = native.joined(_message(where, role, message, lost) for where, role, message in native.messages(told))
     body: dict[str, Any] = {"model": model, "messages": messages, "stream": chat.stream, **native.said(told, _NAMES)}
     if cap := native.cap(told):
         body["max_tokens"] = cap

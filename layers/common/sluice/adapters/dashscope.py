@@ -250,9 +250,9 @@ def _body(chat: ChatRequest, model: str, *, multimodal: bool) -> dict[str, Any]:
         parameters.setdefault("enable_thinking", effort != "none")
     if tools := [{"type": "function", "function": function} for function, _ in native.functions(chat.body)]:
         parameters["tools"] = tools
-    messages = [
+    messages = native.joined(
         _message(where, role, message, multimodal=multimodal) for where, role, message in native.messages(chat.body)
-    ]
+    )
     return {"model": model, "input": {"messages": messages}, "parameters": parameters}
 
 

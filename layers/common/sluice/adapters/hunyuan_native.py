@@ -218,7 +218,9 @@ def _body(chat: ChatRequest, model: str) -> tuple[dict[str, Any], tuple[str, ...
     told = chat.body
     body: dict[str, Any] = {
         "Model": model,
-        "Messages": [_message(where, role, message) for where, role, message in native.messages(told)],
+        "Messages": native.joined(
+            (_message(where, role, message) for where, role, message in native.messages(told)), "Role", "Content"
+        ),
         "Stream": chat.stream,
         **native.said(told, {**_NAMES, **{name: name for name in _SWITCHES}}),
     }

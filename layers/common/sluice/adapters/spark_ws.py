@@ -204,13 +204,13 @@ def _functions(told: Mapping[str, Any]) -> list[dict[str, Any]]:
     return functions if choice == "auto" else []
 
 
-def _messages(told: Mapping[str, Any]) -> list[dict[str, str]]:
+def _messages(told: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Its conversations hold texts only: there is no place for a call and its result."""
-    out = []
+    out: list[dict[str, Any]] = []
     for where, role, message in native.messages(told):
         if role == "tool" or message.get("tool_calls"):
             raise native.unsupported(
                 f"{where}.tool_calls" if role != "tool" else where, "It takes no results of calls."
             )
         out.append({"role": role, "content": native.text_of(message.get("content"), where)})
-    return out
+    return native.joined(out)
