@@ -116,6 +116,41 @@ async def test_the_sdk_streams_before_the_upstream_has_ended(
     assert (final.stop_reason, final.usage.input_tokens, final.usage.output_tokens) == ("end_turn", 61, 9)
 
 
+async def test_a_two_turn_tool_loop_sends_back_every_block_as_it_came(
+    house: House, playback: Playback, claude: anthropic.AsyncAnthropic
+) -> None:
+    model, tape = await channel(house, playback, played("thinking.sse"), played("whole.json"), played("text.sse"))
+    turns: list[Any] = [*MESSAGES]
+    async with claude.messages.stream(model=model, max_tokens=50, messages=turns, tools=TOOLS) as stream:
+        thoughts = await stream.get_final_message()
+    assert [block.type for block in thoughts.content] == ["thinking", "redacted_thinking", "text"]
+    turns += [{"role": "assistant", "content": thoughts.content}, {"role": "user", "content": [IMAGE]}]
+    calls = await claude.messages.create(model=model, max_tokens=50, messages=turns, tools=TOOLS)
+    used = [block for block in calls.content if block.type == "tool_use"]
+    results: Any = [{"type": "tool_result", "tool_use_id": call.id, "content": [IMAGE]} for call in used]
+    turns += [{"role": "assistant", "content": calls.content}, {"role": "user", "content": results}]
+    async with claude.messages.stream(model=model, max_tokens=50, messages=turns, tools=TOOLS) as stream:
+        assert await stream.get_final_text() == "Grüße 世界 👋"
+    sent = tape.calls[-1].body["messages"]
+    assert sent[1]["content"][:2] == [
+        {"type": "thinking", "thinking": "One step, another.", "signature": "EqQB=="},
+        {"type": "redacted_thinking", "data": "Eo8C"},
+    ]
+    assert sent[2]["content"] == [IMAGE]
+    assert sent[3]["content"][0]["signature"] == "Sg=="
+    assert sent[4]["content"] == results
+
+
+async def test_an_overloaded_anthropic_channel_gives_way_to_one_of_another_protocol(
+    house: House, playback: Playback, claude: anthropic.AsyncAnthropic
+) -> None:
+    model, tape = await channel(house, playback, refused(529, "overloaded_error", "Overloaded"))
+    await house.channel(model, "text=Here", priority=1)
+    async with claude.messages.stream(model=model, max_tokens=50, messages=MESSAGES) as stream:
+        assert await stream.get_final_text() == "Here"
+    assert len(tape.calls) == 1
+
+
 async def test_a_mapped_model_keeps_the_clients_name(
     house: House, playback: Playback, claude: anthropic.AsyncAnthropic
 ) -> None:
