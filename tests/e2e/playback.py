@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Self
 
 import orjson
@@ -135,7 +136,7 @@ def _pieces(recording: Recording, at: int) -> list[bytes]:
     if recording.cut is not None:
         end = min(end, recording.cut)
     stops = sorted({at, end, *(stop for stop in (recording.stall,) if stop is not None and at < stop < end)})
-    return [recording.body[begin:stop] for begin, stop in zip(stops, stops[1:], strict=False)]
+    return [recording.body[begin:stop] for begin, stop in pairwise(stops)]
 
 
 def _head(recording: Recording) -> bytes:
