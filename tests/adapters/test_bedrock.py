@@ -215,6 +215,21 @@ def test_unsigned_reasoning_is_not_sent_back() -> None:
     assert sent(body)["messages"][1] == {"role": "assistant", "content": [{"text": "Yes."}]}
 
 
+@pytest.mark.parametrize(
+    "seal", [{"signature": "maker:c2ln"}, {"signature": "c2ln", "format": "maker-v1"}, {"data": "a b"}]
+)
+def test_reasoning_that_another_maker_sealed_is_not_sent_back(seal: dict[str, str]) -> None:
+    body = {
+        "messages": [
+            USER,
+            {"role": "assistant", "content": "Yes.", "reasoning_details": [{"text": "Hm.", **seal}]},
+            USER,
+        ]
+    }
+    assert request(body).dropped == ("messages[].reasoning_content",)
+    assert sent(body)["messages"][1]["content"] == [{"text": "Yes."}]
+
+
 def test_usage_comes_after_the_stop_and_only_then_nothing_can_follow() -> None:
     adapter = adapters.load("bedrock").adapter(0)
     raw = event("messageStop", b'{"stopReason":"end_turn"}') + event(

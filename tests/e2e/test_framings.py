@@ -105,9 +105,9 @@ async def test_bedrock_in_a_loop_of_two_turns_keeps_what_it_thought(house: House
         {"name": "get_weather", "arguments": '{"city":"Rome"}'},
         {"name": "get_time", "arguments": "{}"},
     ]
-    details[0]["text"] = "Two cities, two calls."
     results = [{"role": "tool", "tool_call_id": call["id"], "content": "fine"} for call in calls.values()]
-    turn = {"role": "assistant", "reasoning_details": details, "tool_calls": list(calls.values())}
+    thought = {"reasoning_content": "Two cities, two calls.", "reasoning_details": details}
+    turn = {"role": "assistant", **thought, "tool_calls": list(calls.values())}
     answer = await caller.sdk.chat.completions.create(
         model=model, messages=[*MESSAGES, turn, *results], tools=TOOLS, user="somebody"
     )

@@ -34,6 +34,7 @@ REFUSED = frozenset(
         "modalities",
         "n",
         "response_format",
+        "stop",
         "tool_choice",
         "tools",
         "web_search_options",

@@ -83,6 +83,7 @@ _DOCUMENTS = {
     "text/plain": "txt",
     "text/markdown": "md",
 }
+_SEALED = re.compile(r"[A-Za-z0-9+/=_-]+")
 _ID = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")
 _NOT_IN_A_DOCUMENTS_NAME = re.compile(r"[^a-zA-Z0-9()\[\]-]+")
 
@@ -398,14 +399,8 @@ def _conversation(chat: Mapping[str, Any]) -> tuple[list[Any], list[dict[str, An
 
 
 def _said(message: Mapping[str, Any], where: str, lost: dict[str, None]) -> list[Any]:
-    """An assistant's turn: its reasoning, then its words, then its calls. Only reasoning that is signed can be sent back."""
-    blocks: list[Any] = []
-    for detail in message.get("reasoning_details") or ():
-        if detail.get("type") == "reasoning.encrypted" and detail.get("data"):
-            blocks.append({"reasoningContent": {"redactedContent": detail["data"]}})
-        elif detail.get("signature"):
-            signed_text = {"text": detail.get("text") or "", "signature": detail["signature"]}
-            blocks.append({"reasoningContent": {"reasoningText": signed_text}})
+    """An assistant's turn: its reasoning, then its words, then its calls."""
+    blocks = list(_thoughts(message))
     if not blocks and (message.get("reasoning_content") or message.get("reasoning_details")):
         lost["messages[].reasoning_content"] = None
     blocks += _blocks(message, where)
@@ -413,6 +408,23 @@ def _said(message: Mapping[str, Any], where: str, lost: dict[str, None]) -> list
         use = {"toolUseId": _id(call_id), "name": name, "input": native.arguments(arguments, where)}
         blocks.append({"toolUse": use})
     return blocks
+
+
+def _thoughts(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The reasoning that can be sent back: what is signed or encrypted, and by no other maker, who would mark it as theirs.
+
+    A client that gathered a stream has the text in `reasoning_content` and the signature alone in the details.
+    """
+    spoken = message.get("reasoning_content") or ""
+    for detail in message.get("reasoning_details") or ():
+        sealed = str(detail.get("data") or detail.get("signature") or "")
+        if detail.get("format") or not _SEALED.fullmatch(sealed):
+            continue
+        if detail.get("data"):
+            yield {"reasoningContent": {"redactedContent": sealed}}
+        else:
+            yield {"reasoningContent": {"reasoningText": {"text": detail.get("text") or spoken, "signature": sealed}}}
+            spoken = ""
 
 
 def _result(message: Mapping[str, Any], where: str) -> dict[str, Any]:
