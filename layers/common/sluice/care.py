@@ -11,8 +11,9 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any, Protocol
 
 from sluice import adapters
-from sluice.adapters import Adapter, ListsModels
+from sluice.adapters import Adapter, ListsModels, Provider
 from sluice.errors import BadRequest, ProviderError, UpstreamFailed
+from sluice.passes import Passes
 from sluice.types import CONTENT, Attempt, Channel, ChatRequest, Checkup, Event, Frame, Mark, Offer, UpstreamRequest
 from sluice.upstream import Upstream
 
@@ -91,9 +92,10 @@ class Care:
 
     async def _answered(self, channel: Channel, model: str) -> float:
         """Asks and reads to the end. When the first content came."""
-        adapter = adapters.load(channel.type).adapter(self._clock())
+        provider = adapters.load(channel.type)
+        adapter, admitted = provider.adapter(self._clock()), await self._admitted(provider, channel)
         first = 0.0
-        async with self._frames(adapter, adapter.request(_small_talk(model), channel)) as frames:
+        async with self._frames(adapter, adapter.request(_small_talk(model), admitted)) as frames:
             async for frame in frames:
                 if any(isinstance(event, CONTENT) for event in list(adapter.feed(frame))):
                     first = first or self._clock()
@@ -103,6 +105,13 @@ class Care:
         if not first and not any(isinstance(event, CONTENT) for event in rest):
             raise ProviderError("server", "the provider's answer was empty")
         return first or self._clock()
+
+    async def _admitted(self, provider: Provider, channel: Channel) -> Channel:
+        upstream = self._upstream()
+        try:
+            return await Passes().admitted(provider, channel, upstream.open, self._clock())
+        finally:
+            await upstream.close()
 
     async def _listed(self, adapter: ListsModels, channel: Channel) -> list[str]:
         async with self._frames(adapter, adapter.list_models(channel)) as frames:
