@@ -37,6 +37,8 @@ DECIDED: dict[str, dict[tuple[str, str], frozenset[str]]] = {
                 ("POST", "/{model:path}:generateContent"),
                 ("POST", "/{model:path}:streamGenerateContent"),
                 ("POST", "/{model:path}:countTokens"),
+                ("POST", "/{model:path}:embedContent"),
+                ("POST", "/{model:path}:batchEmbedContents"),
                 ("GET", ""),
                 ("GET", "/{model:path}"),
             )

@@ -72,10 +72,12 @@ class House:
         )
         return self._callers[-1]
 
-    async def model(self, *scripts: str, output: str = "10", given_input: str = "1", max_output: int = 0) -> str:
+    async def model(
+        self, *scripts: str, output: str = "10", given_input: str = "1", max_output: int = 0, rates: Any = None
+    ) -> str:
         """A new priced model on one channel per script, each in a tier of its own, in this order."""
         name = f"model-{next(_names)}"
-        await self.admin.catalog.put_price(name, Decimal(given_input), Decimal(output), max_output)
+        await self.admin.catalog.put_price(name, Decimal(given_input), Decimal(output), max_output, rates=rates)
         for priority, script in enumerate(scripts):
             await self.channel(name, script, priority=priority)
         return name

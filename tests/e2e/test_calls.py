@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
+import json
 import struct
 import wave
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import httpx
 import openai
 import pytest
+from google import genai
+from google.genai import types as genai_types
 
-from sluice.types import Entry, RateKind, Usage
+from sluice.settings import Settings
+from sluice.types import Entry, Usage
 from tests.e2e.conftest import Caller, House
+from tests.e2e.playback import Playback, Recording
 
 
 async def priced(house: House, *scripts: str, given_input: str = "0", output: str = "0", **rates: str) -> str:
     """A model on one channel per script, with a price of these kinds."""
-    name = await house.model(*scripts, given_input=given_input, output=output)
-    kinds: dict[RateKind, Decimal] = {kind: Decimal(rate) for kind, rate in rates.items()}  # type: ignore[misc]
-    if kinds:
-        await house.admin.catalog.put_price(name, Decimal(given_input), Decimal(output), rates=kinds)
-        await effective(house, name)
-    return name
-
-
-async def effective(house: House, name: str) -> None:
-    """A second price of the same second takes effect in the next one."""
-    deadline = asyncio.get_running_loop().time() + 5
-    while not (await house.relay.catalog.current()).prices[name].rates:
-        assert asyncio.get_running_loop().time() < deadline, "the price never took effect"
-        await house.relay.catalog.poll()
-        await asyncio.sleep(0.05)
+    kinds: dict[Any, Decimal] = {kind: Decimal(rate) for kind, rate in rates.items()}
+    return await house.model(*scripts, given_input=given_input, output=output, rates=kinds)
 
 
 async def charged(house: House, caller: Caller) -> tuple[int, Usage, Entry]:
@@ -424,3 +416,135 @@ async def test_a_body_over_the_cap_is_refused(house: House) -> None:
     assert good.status_code == 200
     long = await caller.http.post("/v1/embeddings", json={"model": model, "input": "a" * 11_000_000})
     assert long.status_code == 413
+
+
+async def test_a_model_whose_channels_lack_the_endpoint_is_a_clear_400(house: House) -> None:
+    caller, model = await house.caller(), await house.model()
+    await house.channel(model, type="deepseek", priority=0)
+    answer = await embed(caller, model)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "endpoint_unsupported")
+    assert f"`{model}` cannot be asked for embeddings" in answer.json()["error"]["message"]
+    assert (await house.wallet(caller)).held == 0
+    await house.channel(model, priority=1)
+    assert (await embed(caller, model)).headers["x-sluice-attempts"].count("=") == 1
+
+
+# --- other protocols ---
+
+
+VECTORS = b'{"embeddings": [{"values": [0.5, 1]}, {"values": [2, 0.25]}]}'
+
+
+async def test_embeddings_on_a_gemini_channel(house: House, playback: Playback) -> None:
+    caller, model = await house.caller(), await house.model()
+    tape = playback.tape(model, VECTORS)
+    await house.channel(model, type="gemini", endpoint=f"{tape.url}/v1beta")
+    answer = await caller.sdk.embeddings.create(model=model, input=["hello world", "hello"], dimensions=2)
+    assert [row.embedding for row in answer.data] == [[0.5, 1.0], [2.0, 0.25]]
+    assert tape.calls[0].path == f"/v1beta/models/{model}:batchEmbedContents"
+    asked = tape.calls[0].body["requests"]
+    assert asked[1] == {
+        "model": f"models/{model}",
+        "content": {"parts": [{"text": "hello"}]},
+        "outputDimensionality": 2,
+    }
+    assert (await charged(house, caller))[:2] == (3_000, Usage(3, source="counted"))
+    with pytest.raises(openai.BadRequestError, match="embeds texts") as met:
+        await caller.sdk.embeddings.create(model=model, input=[1, 2])
+    assert met.value.param == "input"
+
+
+async def test_geminis_client_gets_embeddings_of_any_channel(house: House, playback: Playback) -> None:
+    caller, native, other = await house.caller(), await house.model(), await house.model("prompt=4")
+    usage = b'{"embeddings": [{"values": [0.5]}], "usageMetadata": {"promptTokenCount": 7}, "more": 1}'
+    tape = playback.tape(native, usage)
+    await house.channel(native, type="gemini", endpoint=f"{tape.url}/v1beta")
+    client = genai.Client(api_key=caller.key, http_options=genai_types.HttpOptions(base_url=house.url))
+    config = genai_types.EmbedContentConfig(task_type="RETRIEVAL_QUERY", output_dimensionality=4)
+    embedded = await client.aio.models.embed_content(model=native, contents=["one"], config=config)
+    assert embedded.embeddings is not None
+    assert embedded.embeddings[0].values == [0.5]
+    assert tape.calls[0].body["requests"][0]["taskType"] == "RETRIEVAL_QUERY"
+    assert (await charged(house, caller))[0] == 7_000
+    embedded = await client.aio.models.embed_content(model=other, contents=["one two", "three"], config=config)
+    assert embedded.embeddings is not None
+    assert embedded.embeddings[1].values == pytest.approx([2, 1, 2 / 3, 0.5])
+    assert (house.up.calls[-1].body["input"], house.up.calls[-1].body["dimensions"]) == (["one two", "three"], 4)
+    assert (await charged(house, caller))[0] == 4_000
+    await client.aio.aclose()
+    client.close()
+
+
+async def test_geminis_embeddings_over_plain_http(house: House) -> None:
+    caller, model = await house.caller(), await house.model("prompt=4")
+    url = f"/v1beta/models/{model}:embedContent"
+    body = {"content": {"parts": [{"text": "one"}]}, "taskType": "CLUSTERING", "outputDimensionality": 2}
+    answer = await caller.http.post(url, json=body)
+    assert answer.json() == {"embedding": {"values": [1.0, 0.5]}, "usageMetadata": {"promptTokenCount": 4}}
+    assert answer.headers["x-sluice-dropped"] == "taskType"
+    picture = {"content": {"parts": [{"inlineData": {"mimeType": "image/png", "data": ""}}]}}
+    for wrong in (picture, {"content": "one"}, {**body, "outputDimensionality": "2"}):
+        refused = await caller.http.post(url, json=wrong)
+        assert (refused.status_code, refused.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
+    both = [{**body, "outputDimensionality": size} for size in (2, 3)]
+    refused = await caller.http.post(f"/v1/models/{model}:batchEmbedContents", json={"requests": both})
+    assert refused.status_code == 400
+
+
+async def test_rerank_on_a_cohere_channel(house: House, playback: Playback) -> None:
+    caller, model = await house.caller(), await priced(house, per_search="0.002")
+    recorded = {
+        "id": "b44f",
+        "results": [{"index": 1, "relevance_score": 0.1}],
+        "meta": {"billed_units": {"search_units": 1}},
+    }
+    tape = playback.tape(model, Recording(b'{"message": "slow down"}', status=429), json.dumps(recorded).encode())
+    await house.channel(model, type="cohere", endpoint=tape.url, retry=1)
+    body = {
+        "model": model,
+        "query": "a",
+        "documents": ["b", {"text": "c"}],
+        "return_documents": True,
+        "rank_fields": ["x"],
+    }
+    answer = await caller.http.post("/v1/rerank", json=body)
+    assert answer.json()["results"] == [{"index": 1, "relevance_score": 0.1, "document": {"text": "c"}}]
+    assert answer.headers["x-sluice-dropped"] == "rank_fields"
+    assert answer.headers["x-sluice-attempts"].count("=") == 2
+    assert tape.calls[-1].path == "/v2/rerank"
+    assert tape.calls[-1].body == {"model": model, "query": "a", "documents": ["b", "c"]}
+    assert (await charged(house, caller))[0] == 2_000_000
+
+
+async def test_a_listener_who_leaves_pays_what_was_spoken(house: House) -> None:
+    caller, model = await house.caller(), await priced(house, "stall=1,chunks=3", per_million_characters="15")
+    async with caller.http.stream(
+        "POST", "/v1/audio/speech", json={"model": model, "input": "hello", "voice": "alloy"}
+    ) as answer:
+        assert await anext(answer.aiter_raw()) == b"sound 0;"
+    house.up.release()
+    cost, _, entry = await charged(house, caller)
+    assert entry.receipt is not None
+    assert (cost, entry.receipt.end_reason) == (5 * 15_000, "client_gone")
+
+
+class TestImpatient:
+    """A gateway whose heart beats ten times a second."""
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return replace(settings, heartbeat_seconds=0.1)
+
+    async def test_a_picture_that_takes_long_keeps_the_connection_open(self, house: House) -> None:
+        caller, model = await house.caller(), await house.model("stall=0")
+        async with caller.http.stream(
+            "POST", "/v1/images/generations", json={"model": model, "prompt": "a", "stream": True}
+        ) as answer:
+            lines = answer.aiter_lines()
+            assert await anext(lines) == ": keep-alive"
+            house.up.release()
+            assert "image_generation.completed" in "".join([line async for line in lines])
+
+    async def test_sound_that_takes_long_has_no_heartbeat_in_it(self, house: House) -> None:
+        caller, model = await house.caller(), await house.model("slowheaders=0.3,pace=0.3,chunks=2")
+        assert (await speak(caller, model)).content == b"sound 0;sound 1;"

@@ -17,7 +17,13 @@ from urllib.parse import urlsplit
 import orjson
 
 from sluice.adapters._base import Adapter, CallAdapter
-from sluice.adapters._openai_calls import ENDPOINTS, OpenAICalls
+from sluice.adapters._openai_calls import (
+    EMBEDDINGS_AS_NUMBERS,
+    ENDPOINTS,
+    IMAGES_AT_ONCE,
+    CallRow,
+    OpenAICalls,
+)
 from sluice.adapters._outgoing import EXTENSIONS, PRIVATE, ModelRule, outgoing, thought_of
 from sluice.errors import ErrorKind, ProviderError
 from sluice.types import (
@@ -36,8 +42,10 @@ from sluice.types import (
 )
 
 __all__ = [
+    "EMBEDDINGS_AS_NUMBERS",
     "ENDPOINTS",
     "EXTENSIONS",
+    "IMAGES_AT_ONCE",
     "PRIVATE",
     "ModelRule",
     "OpenAIAdapter",
@@ -139,17 +147,16 @@ class OpenAICompatible:
     phrases: Mapping[str, ErrorKind] = field(default_factory=dict)
     speaks: Callable[[OpenAICompatible, float], Adapter] | None = None
     """The class of a provider that needs code. `OpenAIAdapter` where there is none."""
-    endpoints: Mapping[str, str] = field(default_factory=dict)
-    """The calls it has beyond chat, by kind, with their paths. `ENDPOINTS` are OpenAI's own."""
+    endpoints: Mapping[str, CallRow] = field(default_factory=dict)
+    """The calls it has beyond chat, by kind. `ENDPOINTS` are OpenAI's own."""
 
     def adapter(self, now: float) -> Adapter:
         return (self.speaks or OpenAIAdapter)(self, now)
 
     def endpoint(self, kind: str, now: float) -> CallAdapter | None:
-        if kind not in self.endpoints:
-            return None
-        speaker = replace(self, path=self.endpoints[kind]).adapter(now)
-        return OpenAICalls(speaker) if isinstance(speaker, OpenAIAdapter) else None
+        row = self.endpoints.get(kind)
+        speaker = replace(self, path=row.path).adapter(now) if row else None
+        return OpenAICalls(speaker, row) if row and isinstance(speaker, OpenAIAdapter) else None
 
 
 class OpenAIAdapter:
@@ -270,6 +277,9 @@ class OpenAIAdapter:
             cached=next((number(value) for path in self.row.cached if (value := at(usage, path))), 0),
             reasoning=number(at(usage, "completion_tokens_details.reasoning_tokens")),
             cache_write=number(at(usage, "prompt_tokens_details.cache_write_tokens")),
+            audio_input=number(at(usage, "prompt_tokens_details.audio_tokens")),
+            image_input=number(at(usage, "prompt_tokens_details.image_tokens")),
+            audio_output=number(at(usage, "completion_tokens_details.audio_tokens")),
         )
         return told if told.input or told.output else None
 

@@ -6,6 +6,7 @@ Wire: openai-python 3.52 `resources/{embeddings,images,moderations,completions}.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -17,18 +18,32 @@ from sluice.types import CallRequest, Channel, FormPart, Frame, UpstreamRequest
 if TYPE_CHECKING:
     from sluice.adapters._openai import OpenAIAdapter
 
-ENDPOINTS: Mapping[str, str] = {
-    "completions": "/completions",
-    "embeddings": "/embeddings",
-    "image_edits": "/images/edits",
-    "image_generations": "/images/generations",
-    "moderations": "/moderations",
-    "rerank": "/rerank",
-    "speech": "/audio/speech",
-    "transcriptions": "/audio/transcriptions",
-    "translations": "/audio/translations",
+
+@dataclass(frozen=True, slots=True)
+class CallRow:
+    """A compatible provider's way to one kind of call. `rename` maps fields to its names, `drop` are those that the answer's
+    way back to the client makes up for: a provider is not asked for base64 where it knows only numbers."""
+
+    path: str
+    rename: Mapping[str, str] = field(default_factory=dict)
+    drop: frozenset[str] = frozenset()
+
+
+ENDPOINTS: Mapping[str, CallRow] = {
+    "completions": CallRow("/completions"),
+    "embeddings": CallRow("/embeddings"),
+    "image_edits": CallRow("/images/edits"),
+    "image_generations": CallRow("/images/generations"),
+    "moderations": CallRow("/moderations"),
+    "rerank": CallRow("/rerank"),
+    "speech": CallRow("/audio/speech"),
+    "transcriptions": CallRow("/audio/transcriptions"),
+    "translations": CallRow("/audio/translations"),
 }
 """Rerank is none of OpenAI's, but where the servers that speak like it have it."""
+
+EMBEDDINGS_AS_NUMBERS = CallRow("/embeddings", drop=frozenset({"encoding_format"}))
+IMAGES_AT_ONCE = CallRow("/images/generations", drop=frozenset({"stream", "partial_images"}))
 
 _ACCEPTS = {"whole": "application/json", "events": "text/event-stream", "bytes": "*/*"}
 
@@ -36,8 +51,9 @@ _ACCEPTS = {"whole": "application/json", "events": "text/event-stream", "bytes":
 class OpenAICalls:
     """One attempt. `speaker` is the provider's adapter for chat, its row's path that of this endpoint."""
 
-    def __init__(self, speaker: OpenAIAdapter) -> None:
+    def __init__(self, speaker: OpenAIAdapter, row: CallRow) -> None:
         self._speaker = speaker
+        self._row = row
 
     def request(self, call: CallRequest, channel: Channel) -> UpstreamRequest:
         model, private = channel.upstream_model(call.model), self._speaker.row.private
@@ -45,7 +61,8 @@ class OpenAICalls:
         if call.form:
             body, content_type = _form(call.form, model, private)
         else:
-            kept = {name: value for name, value in call.body.items() if name not in private}
+            left_out, rename = private | self._row.drop, self._row.rename
+            kept = {rename.get(name, name): value for name, value in call.body.items() if name not in left_out}
             body, content_type = orjson.dumps({**kept, "model": model}), "application/json"
         headers = {"content-type": content_type, "accept": _ACCEPTS[call.answer], **headers}
         dropped = tuple(name for name in call.body if name in private)

@@ -1,10 +1,11 @@
 """ByteDance Ark (Doubao) on Volcengine, or on BytePlus by its endpoint. Wire: facts/providers.md section 22; a documented stream."""
 
-from sluice.adapters._openai import OpenAICompatible
+from sluice.adapters._openai import EMBEDDINGS_AS_NUMBERS, IMAGES_AT_ONCE, OpenAICompatible
 
 ADAPTER = OpenAICompatible(
     name="ark",
     base_url="https://ark.cn-beijing.volces.com/api/v3",
+    endpoints={"embeddings": EMBEDDINGS_AS_NUMBERS, "image_generations": IMAGES_AT_ONCE},
     drop=frozenset({"verbosity", "seed", "prediction"}),
     most={"n": 1},
     efforts={

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from urllib.parse import quote, urlsplit
 
-from sluice.adapters._openai import ModelRule, OpenAIAdapter, OpenAICompatible
+from sluice.adapters._openai import ENDPOINTS, ModelRule, OpenAIAdapter, OpenAICompatible
 from sluice.types import Channel
 
 _DATED = re.compile(r"(^|&)api-version=\d{4}-")
@@ -34,6 +34,7 @@ class AzureAdapter(OpenAIAdapter):
 ADAPTER = OpenAICompatible(
     name="azure",
     base_url="/openai/v1",
+    endpoints={kind: row for kind, row in ENDPOINTS.items() if kind not in ("moderations", "rerank")},
     wire="openai",
     roles={},
     private=frozenset(),

@@ -4,6 +4,6 @@ Nothing is known of it, so that nothing is changed but what no stranger should b
 comes back, as they are.
 """
 
-from sluice.adapters._openai import OpenAICompatible
+from sluice.adapters._openai import ENDPOINTS, OpenAICompatible
 
-ADAPTER = OpenAICompatible(name="compatible", base_url="/v1", wire="openai", strip=frozenset())
+ADAPTER = OpenAICompatible(name="compatible", base_url="/v1", wire="openai", strip=frozenset(), endpoints=ENDPOINTS)

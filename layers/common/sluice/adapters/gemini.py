@@ -17,10 +17,11 @@ from urllib.parse import quote, urlsplit
 import orjson
 
 from sluice.adapters import _native as native
-from sluice.adapters._base import Adapter
+from sluice.adapters._base import Adapter, CallAdapter
 from sluice.adapters._openai import named, parse, retry_after
 from sluice.errors import ErrorKind, ProviderError
 from sluice.types import (
+    CallRequest,
     Channel,
     ChatRequest,
     Event,
@@ -259,6 +260,62 @@ class GeminiAdapter:
         )
 
 
+class GeminiEmbeddings:
+    """One attempt at embeddings. A client of this very format gets the provider's own answer."""
+
+    def __init__(self) -> None:
+        self._native = False
+
+    def request(self, call: CallRequest, channel: Channel) -> UpstreamRequest:
+        self._native = call.dialect == _WIRE
+        resource = _resource(channel.upstream_model(call.model))
+        body, lost = (_named(call.raw, resource), ()) if self._native else _to_embed(call.body, resource)
+        verb = "batchEmbedContents" if "requests" in body else "embedContent"
+        url = f"{_base(channel)}/{resource}:{verb}"
+        headers = {**_JSON, **_key(channel)}
+        return UpstreamRequest(url, headers, orjson.dumps(body), proxy=channel.proxy, dropped=lost)
+
+    def feed(self, frame: Frame) -> Iterable[Frame]:
+        return (frame,)
+
+    def whole(self, body: bytes) -> bytes:
+        """In the canonical form, which is OpenAI's: unless the client's is this one."""
+        told = parse(body.decode("utf-8", "replace"))
+        if told.get("error"):
+            raise _told(told["error"], 0)
+        if self._native:
+            return body
+        data = [
+            {"object": "embedding", "index": place, "embedding": one.get("values")}
+            for place, one in enumerate(told.get("embeddings") or ())
+        ]
+        spent = _count(told.get("usageMetadata") or {}, "promptTokenCount")
+        usage = {"usage": {"prompt_tokens": spent, "total_tokens": spent}} if spent else {}
+        return orjson.dumps({"object": "list", "data": data, **usage})
+
+    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        return GeminiAdapter(0).error(status, headers, body)
+
+
+def _named(raw: Mapping[str, Any], resource: str) -> Mapping[str, Any]:
+    """A client's own body, with the provider's name for the model where the body repeats it."""
+    if "requests" in raw:
+        return {**raw, "requests": [{**one, "model": resource} for one in raw["requests"]]}
+    return {**raw, "model": resource} if "model" in raw else raw
+
+
+def _to_embed(canonical: Mapping[str, Any], resource: str) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """A batch of texts. Tokens are of another's tokenizer, and mean nothing here."""
+    given = canonical["input"]
+    texts = given if isinstance(given, list) else [given]
+    if not all(isinstance(text, str) for text in texts):
+        raise ProviderError("unsupported", "This provider embeds texts, and no tokens.", param="input")
+    size = {"outputDimensionality": canonical["dimensions"]} if canonical.get("dimensions") else {}
+    asked = [{"model": resource, "content": {"parts": [{"text": text}]}, **size} for text in texts]
+    lost = tuple(name for name in canonical if name not in ("input", "model", "dimensions", "encoding_format"))
+    return {"requests": asked}, lost
+
+
 @dataclass(frozen=True, slots=True)
 class Gemini:
     name: str = "gemini"
@@ -266,6 +323,9 @@ class Gemini:
 
     def adapter(self, now: float) -> Adapter:
         return GeminiAdapter(now)
+
+    def endpoint(self, kind: str, now: float) -> CallAdapter | None:
+        return GeminiEmbeddings() if kind == "embeddings" else None
 
 
 ADAPTER = Gemini()

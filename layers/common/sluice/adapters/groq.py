@@ -1,11 +1,12 @@
 """Groq. Wire: facts/providers.md section 17; recorded streams. A tool call that does not fit its schema is the model's
 failure, told as a 400: the same request may succeed elsewhere or the next time."""
 
-from sluice.adapters._openai import EXTENSIONS, OpenAICompatible
+from sluice.adapters._openai import ENDPOINTS, EXTENSIONS, OpenAICompatible
 
 ADAPTER = OpenAICompatible(
     name="groq",
     base_url="https://api.groq.com/openai/v1",
+    endpoints={kind: ENDPOINTS[kind] for kind in ("speech", "transcriptions", "translations")},
     drop=frozenset({"logprobs", "top_logprobs", "logit_bias", "service_tier", "verbosity", "prediction"}),
     refuse=frozenset({"audio", "web_search_options"}),
     most={"n": 1, "stop": 4},

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-from sluice.adapters._openai import EXTENSIONS, ModelRule, OpenAIAdapter, OpenAICompatible
+from sluice.adapters._openai import ENDPOINTS, EXTENSIONS, ModelRule, OpenAIAdapter, OpenAICompatible
 from sluice.types import ChatRequest, Event, Reasoning, Text
 
 _ID = re.compile(r"[a-zA-Z0-9]{9}")
@@ -69,6 +70,10 @@ def _short(call_id: str) -> str:
 ADAPTER = OpenAICompatible(
     name="mistral",
     base_url="https://api.mistral.ai/v1",
+    endpoints={
+        "embeddings": replace(ENDPOINTS["embeddings"], rename={"dimensions": "output_dimension"}),
+        "transcriptions": ENDPOINTS["transcriptions"],
+    },
     rename={"seed": "random_seed", "max_completion_tokens": "max_tokens"},
     drop=frozenset(
         {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sluice.adapters._openai import OpenAIAdapter, OpenAICompatible, at
+from sluice.adapters._openai import ENDPOINTS, OpenAIAdapter, OpenAICompatible, at
 from sluice.errors import ProviderError
 
 
@@ -23,6 +23,7 @@ class OpenRouterAdapter(OpenAIAdapter):
 ADAPTER = OpenAICompatible(
     name="openrouter",
     base_url="https://openrouter.ai/api/v1",
+    endpoints={"embeddings": ENDPOINTS["embeddings"]},
     wire="openai",
     strip=frozenset({"reasoning_content", "extra_content", "prompt_cache_breakpoint"}),
     replay="always",

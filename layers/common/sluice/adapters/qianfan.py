@@ -1,10 +1,15 @@
 """Baidu Qianfan (ERNIE), its v2 API. Wire: facts/providers.md section 10. Errors stand under `error` or at the top."""
 
-from sluice.adapters._openai import OpenAICompatible
+from sluice.adapters._openai import EMBEDDINGS_AS_NUMBERS, ENDPOINTS, IMAGES_AT_ONCE, OpenAICompatible
 
 ADAPTER = OpenAICompatible(
     name="qianfan",
     base_url="https://qianfan.baidubce.com/v2",
+    endpoints={
+        "embeddings": EMBEDDINGS_AS_NUMBERS,
+        "image_generations": IMAGES_AT_ONCE,
+        "rerank": ENDPOINTS["rerank"],
+    },
     drop=frozenset({"logit_bias", "logprobs", "top_logprobs", "service_tier", "verbosity"}),
     most={"n": 1},
     efforts={

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sluice.adapters._openai import EXTENSIONS, OpenAIAdapter, OpenAICompatible
+from sluice.adapters._openai import EMBEDDINGS_AS_NUMBERS, EXTENSIONS, OpenAIAdapter, OpenAICompatible
 from sluice.types import ChatRequest
 
 
@@ -21,6 +21,7 @@ class QwenAdapter(OpenAIAdapter):
 ADAPTER = OpenAICompatible(
     name="qwen",
     base_url="https://dashscope.aliyuncs.com/compatible-mode/v1",
+    endpoints={"embeddings": EMBEDDINGS_AS_NUMBERS},
     rename={"max_completion_tokens": "max_tokens"},
     drop=frozenset({"logit_bias", "service_tier", "verbosity", "prediction", "frequency_penalty"}),
     most={"n": 4},

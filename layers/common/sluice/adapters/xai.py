@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sluice.adapters._openai import ModelRule, OpenAIAdapter, OpenAICompatible
+from sluice.adapters._openai import IMAGES_AT_ONCE, ModelRule, OpenAIAdapter, OpenAICompatible
 from sluice.errors import ProviderError
 from sluice.types import Usage
 
@@ -36,6 +36,7 @@ class XAIAdapter(OpenAIAdapter):
 ADAPTER = OpenAICompatible(
     name="xai",
     base_url="https://api.x.ai/v1",
+    endpoints={"image_generations": IMAGES_AT_ONCE},
     drop=frozenset({"logit_bias", "service_tier", "prediction", "verbosity"}),
     efforts={"minimal": {"reasoning_effort": "low"}, "max": {"reasoning_effort": "xhigh"}},
     rules=(

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from sluice.adapters._openai import OpenAIAdapter, OpenAICompatible
+from sluice.adapters._openai import EMBEDDINGS_AS_NUMBERS, ENDPOINTS, IMAGES_AT_ONCE, OpenAIAdapter, OpenAICompatible
 from sluice.types import Channel, ChatRequest
 
 _TOKEN_SECONDS = 210
@@ -50,6 +50,11 @@ def _encoded(data: bytes) -> bytes:
 ADAPTER = OpenAICompatible(
     name="zhipu",
     base_url="https://open.bigmodel.cn/api/paas/v4",
+    endpoints={
+        "embeddings": EMBEDDINGS_AS_NUMBERS,
+        "image_generations": IMAGES_AT_ONCE,
+        **{kind: ENDPOINTS[kind] for kind in ("rerank", "speech", "transcriptions")},
+    },
     rename={"max_completion_tokens": "max_tokens"},
     drop=frozenset(
         {

@@ -71,7 +71,8 @@ class ImagesAnswer(Answer):
         told = json_answer(body)
         if not isinstance(told.get("data"), list):
             raise ProviderError("server", "the provider's answer has no pictures")
-        self._count(len(told["data"]), tokens_told(told))
+        # Of several pictures, one that was refused is an error in its place.
+        self._count(sum("error" not in image for image in told["data"]), tokens_told(told))
         return told
 
     def _count(self, images: int, usage: Usage | None) -> None:
