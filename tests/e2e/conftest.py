@@ -131,6 +131,7 @@ class House:
         return [entry for entry in await self.entries(caller) if entry.kind in ("settle", "release")][-1]
 
     async def close(self) -> None:
+        await self.admin.care.close()
         for caller in self._callers:
             await caller.sdk.close()
             await caller.http.aclose()

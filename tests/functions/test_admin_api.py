@@ -11,7 +11,9 @@ import httpx
 import pytest
 
 import admin_app
+from infra.local.scripted_upstream import ScriptedUpstream
 from sluice import models
+from sluice.cache import mark_names
 from sluice.types import RATE_KINDS, Receipt, Usage
 from tests.operator_desk import Desk, caller
 
@@ -176,6 +178,72 @@ async def test_what_broke_is_named_by_its_kind_and_shows_no_value(
     message = await bad(api.get("channels"), 500, code="internal_error")
     assert "RuntimeError" in caplog.text
     assert CANARY not in caplog.text + message
+
+
+# --- care of channels ---
+
+
+@pytest.fixture
+async def up() -> AsyncIterator[ScriptedUpstream]:
+    async with ScriptedUpstream(models=("gpt", "gpt-next")) as up:
+        yield up
+
+
+async def served(api: httpx.AsyncClient, up: ScriptedUpstream, script: str = "ok") -> str:
+    """The path of a channel with the canary for its secret, on a real upstream."""
+    endpoint = f"{up.url}/{script}/v1"
+    await good(api.post("channels", json={**CHANNEL, "id": "a", "secret": CANARY, "endpoint": endpoint}), 201)
+    return "channels/a"
+
+
+async def test_a_channel_is_tested(api: httpx.AsyncClient, up: ScriptedUpstream) -> None:
+    told = await good(api.post(f"{await served(api, up)}/test"))
+    assert (told["ok"], told["kind"], told["status"], told["model"], told["message"]) == (True, "ok", 200, "gpt", "")
+    assert up.calls[0].headers["authorization"] == f"Bearer {CANARY}"
+    assert (await good(api.post("channels/a/test", json={"model": "deepseek/chat"})))["model"] == "deepseek/chat"
+    await bad(api.post("channels/a/test", json={"model": "other"}), 400, "model")
+    await bad(api.post("channels/a/test", json={"prompt": "hi"}), 400, "prompt")
+    await bad(api.post("channels/b/test"), 404, code="not_found")
+
+
+async def test_what_a_tested_channel_met_is_an_answer_without_its_key(
+    api: httpx.AsyncClient, up: ScriptedUpstream
+) -> None:
+    answer = await api.post(f"{await served(api, up, 'status=401')}/test")
+    told = answer.json()
+    assert (answer.status_code, told["ok"], told["kind"], told["status"]) == (200, False, "auth", 401)
+    assert told["message"]
+    assert CANARY not in answer.text
+
+
+async def test_a_providers_models_are_shown_and_then_served(api: httpx.AsyncClient, up: ScriptedUpstream) -> None:
+    path = await served(api, up)
+    shown = {"offered": ["gpt", "gpt-next"], "added": ["gpt-next"], "gone": ["deepseek/chat"]}
+    expected = {**shown, "models": ["gpt", "gpt-next"]}
+    assert await good(api.post(f"{path}/sync-models")) == {**expected, "applied": False}
+    assert (await good(api.get(path)))["models"] == CHANNEL["models"]
+    assert await good(api.post(f"{path}/sync-models", json={"apply": True})) == {**expected, "applied": True}
+    assert (await good(api.get(path)))["models"] == ["gpt", "gpt-next"]
+    await bad(api.post(f"{path}/sync-models", json={"apply": "yes"}), 400, "apply")
+    await good(api.patch(path, json={"endpoint": f"{up.url}/v1/nowhere"}))
+    await bad(api.post(f"{path}/sync-models", json={"apply": True}), 502, code="upstream_failed")
+    assert (await good(api.get(path)))["models"] == ["gpt", "gpt-next"]
+
+
+async def test_a_channels_marks_are_shown_until_it_is_changed(api: httpx.AsyncClient, desk: Desk) -> None:
+    await good(api.post("channels", json={**CHANNEL, "id": "a"}), 201)
+    whole, with_model = mark_names((await desk.catalog.current()).channels[0], "gpt")
+    await desk.marks.mark(whole, 60, "quota")
+    await desk.marks.mark(with_model, 30, "model_not_found")
+    until = int(desk.clock())
+    marks = [
+        {"kind": "quota", "until": until + 60, "model": None},
+        {"kind": "model_not_found", "until": until + 30, "model": "gpt"},
+    ]
+    assert (await good(api.get("channels/a")))["marks"] == marks
+    assert (await good(api.get("channels")))["data"][0]["marks"] == marks
+    assert (await good(api.patch("channels/a", json={})))["marks"] == []
+    assert (await good(api.get("channels/a")))["marks"] == []
 
 
 # --- prices ---

@@ -32,6 +32,7 @@ class Editor(Protocol):
 
 class Marked(Protocol):
     async def refresh(self) -> bool: ...
+    async def close(self) -> None: ...
     def of(self, channel: Channel) -> tuple[Mark, ...]: ...
 
 
@@ -89,6 +90,9 @@ class Care:
         if offer.added or offer.gone:
             await self._editor.change_channel(channel_id, {"models": offer.models})
         return offer
+
+    async def close(self) -> None:
+        await self._marked.close()
 
     async def _answered(self, channel: Channel, model: str) -> float:
         """Asks and reads to the end. When the first content came."""
