@@ -5,17 +5,21 @@ The Gemini-protocol upstream plays back bytes over real HTTP; the OpenAI-protoco
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import openai
 import pytest
 from google import genai
 from google.genai import errors, types
 
+from sluice.settings import Settings
 from tests.e2e.conftest import Caller, House
 from tests.e2e.playback import Playback, Recording, Tape
 
@@ -149,6 +153,39 @@ async def test_without_alt_sse_a_stream_is_one_json_array(house: House, playback
     broken = await caller.http.post(url, json={"contents": [{"parts": [{"text": "Hi"}]}]})
     assert [next(iter(one)) for one in broken.json()] == ["candidates", "error"]
     assert broken.json()[-1]["error"]["status"] == "UNAVAILABLE"
+
+
+class TestWhileAProviderThinks:
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return replace(settings, heartbeat_seconds=0.05)
+
+    @pytest.mark.parametrize("protocol", ["gemini", "openai"])
+    async def test_the_sdk_reads_on_through_heartbeats(
+        self, house: House, playback: Playback, caller: Caller, gemini: Any, protocol: str
+    ) -> None:
+        if protocol == "gemini":
+            first = played("text.sse").index(b"\n\n") + 2
+            model, tape = await channel(house, playback, Recording(played("text.sse"), stall=first))
+        else:
+            model = await house.model("stall=1,chunks=3")
+        stream = await gemini.models.generate_content_stream(model=model, contents=ASKED)
+        waiting = asyncio.create_task(_texts(stream))
+        url, body = f"/v1/models/{model}:streamGenerateContent?alt=sse", {"contents": [{"parts": [{"text": "Hi"}]}]}
+        async with caller.http.stream("POST", url, json=body) as beside:
+            pieces = beside.aiter_raw()
+            for _ in range(3):
+                while await anext(pieces) != b"\n":
+                    pass
+        assert not waiting.done()
+        if protocol == "gemini":
+            tape.release()
+        house.up.release()
+        assert len(await waiting) >= 3
+
+
+async def _texts(stream: Any) -> list[str]:
+    return [chunk.text or "" async for chunk in stream]
 
 
 async def test_a_refusal_is_the_providers_own_words(house: House, playback: Playback, gemini: Any) -> None:
@@ -435,3 +472,29 @@ async def test_a_bad_key_of_the_channel_is_not_the_clients(house: House, playbac
         await caller.sdk.chat.completions.create(model=model, messages=MESSAGES)
     assert (met.value.status_code, met.value.code) == (502, "upstream_refused")
     assert "API key" not in met.value.message
+
+
+# --- Anthropic's client on a Gemini channel --------------------------------------------------------------------------
+
+
+async def test_anthropics_client_runs_a_tool_loop_on_a_gemini_channel(
+    house: House, playback: Playback, caller: Caller
+) -> None:
+    model, tape = await channel(house, playback, played("tools.sse"), answered({"text": "Sunny."}))
+    asked: Any = {"role": "user", "content": [{"type": "text", "text": ASKED}]}
+    tools: Any = [{"name": "get_weather", "input_schema": {"type": "object"}}]
+    async with anthropic.AsyncAnthropic(base_url=house.url, api_key=caller.key, max_retries=0) as claude:
+        async with claude.messages.stream(model=model, max_tokens=50, messages=[asked], tools=tools) as stream:
+            message = await stream.get_final_message()
+        assert message.stop_reason == "tool_use"
+        blocks: Any = [block.model_dump(exclude_none=True) for block in message.content]
+        calls = [block for block in blocks if block["type"] == "tool_use"]
+        assert [call["input"] for call in calls] == [{"city": "Zürich", "days": 2}, {}]
+        results: Any = [{"type": "tool_result", "tool_use_id": call["id"], "content": "clear"} for call in calls]
+        turns: Any = [asked, {"role": "assistant", "content": blocks}, {"role": "user", "content": results}]
+        answer = await claude.messages.create(model=model, max_tokens=50, messages=turns, tools=tools)
+    assert [block.text for block in answer.content if block.type == "text"] == ["Sunny."]
+    _, spoken, told = tape.calls[1].body["contents"]
+    signatures = [part.get("thoughtSignature") for part in spoken["parts"] if "functionCall" in part]
+    assert signatures == ["EpwICpkIAXLI2nx+/A==", None]
+    assert [part["functionResponse"]["name"] for part in told["parts"]] == ["get_weather", "get_time"]

@@ -272,8 +272,8 @@ class ChatRequest:
     """Fields of `raw` that `body` has no place for: lost, and told to the client, on a provider of another dialect."""
     output_cap: int = 0
     """Output tokens the hold covers: for a provider that demands a cap where the client named none. 0: nobody said."""
-    framing: Literal["events", "array"] = "events"
-    """How the client wants a stream: as server-sent events, or as one JSON array that grows."""
+    framing: Literal["events", "bare", "array"] = "events"
+    """How the client wants a stream: as server-sent events, as such without comments, or as one JSON array that grows."""
     recalls: tuple[str, ...] = ()
     """Ids of kept answers the client goes on from: `body` is not whole before its dialect has been given them."""
     said: tuple[Mapping[str, Any], ...] = ()

@@ -129,7 +129,7 @@ class GeminiDialect:
             raw=_without_ours(raw) if reading.foreign else raw,
             native=tuple(reading.native),
             dropped=tuple(dict.fromkeys(reading.dropped)),
-            framing="events" if inbound.path.get("alt") == "sse" else "array",
+            framing="bare" if inbound.path.get("alt") == "sse" else "array",
         )
 
     def encoder(self, chat: ChatRequest, request_id: str, created: int, alias: str) -> GeminiEncoder:

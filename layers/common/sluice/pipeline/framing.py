@@ -35,6 +35,12 @@ class Events:
         return b""
 
 
+class BareEvents(Events):
+    """Events for clients that take a comment for an answer: a blank line is nothing to anybody."""
+
+    heartbeat = b"\n"
+
+
 class JsonArray:
     """One JSON array that grows by an element a frame, for a client that asked for a stream and not for events."""
 
@@ -56,4 +62,5 @@ class JsonArray:
 
 
 def framing(request: ChatRequest) -> Framing:
-    return JsonArray() if request.framing == "array" else Events()
+    kinds: Mapping[str, type[Framing]] = {"events": Events, "bare": BareEvents, "array": JsonArray}
+    return kinds[request.framing]()
