@@ -137,7 +137,7 @@ async def test_a_mark_reaches_other_environments_and_a_new_key_lifts_it(house: H
     refused = await house.channel(model, "status=401,times=1," + TEXT)
     good = await house.channel(model, TEXT, priority=1)
     await streamed(caller, model)
-    house.relay.marks._until.clear()  # another environment: it knows only what Valkey tells it
+    house.relay.marks._marks.clear()  # another environment: it knows only what Valkey tells it
     assert await house.relay.marks.refresh()
     await streamed(caller, model)
     assert (len(house.asked(refused)), len(house.asked(good))) == (1, 2)

@@ -112,7 +112,7 @@ class OpenAIEncoder:
     def relay(self, frame: Frame) -> Iterable[Frame]:
         if frame.data.startswith("[DONE]"):
             return ()
-        if self._seen and not self._alias:
+        if self._seen and not self._alias and "\n" not in frame.data:
             # Most frames of most streams. Inside a JSON string every quote is escaped, so that the text can only be the field.
             bare = frame.data if self._chat.include_usage else frame.data.replace(_NO_USAGE, "")
             if '"usage"' not in bare.replace(_NO_USAGE, ""):
@@ -233,7 +233,7 @@ def _grown(told: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     """What has come in pieces, put together as the SDKs do: lists and texts grow, everything else is the last one said."""
     grown = dict(told)
     for name, value in more.items():
-        before = grown.get(name)
+        before: Any = grown.get(name)
         if isinstance(before, Mapping) and isinstance(value, Mapping):
             grown[name] = _grown(before, value)
         else:
