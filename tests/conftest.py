@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -34,7 +35,10 @@ def _no_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _every_log_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+def _every_log_is_heard(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A test that builds a real door starts its logging: it ends with the test, or `caplog` would hear no other."""
-    monkeypatch.setattr(logging.getLogger("sluice"), "propagate", True)
-    monkeypatch.setattr(logging.getLogger("sluice"), "handlers", [])
+    logger = logging.getLogger("sluice")
+    monkeypatch.setattr(logger, "propagate", True)
+    monkeypatch.setattr(logger, "handlers", [])
+    yield
+    logger.setLevel(logging.NOTSET)
