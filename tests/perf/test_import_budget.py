@@ -18,7 +18,18 @@ import pytest
 ROOT = Path(__file__).parents[2]
 BUDGET_SECONDS = 0.450
 ROUNDS = 10
-KEPT_OUT = ("trio", "aws_xray_sdk", "tiktoken_ext", "openai", "anthropic", "litellm", "pandas", "numpy", "boto3", "websockets")
+KEPT_OUT = (
+    "trio",
+    "aws_xray_sdk",
+    "tiktoken_ext",
+    "openai",
+    "anthropic",
+    "litellm",
+    "pandas",
+    "numpy",
+    "boto3",
+    "websockets",
+)
 IMPORT = "import relay_lambda"
 ENVIRONMENT = {
     name: value
