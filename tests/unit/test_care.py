@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from infra.local.scripted_upstream import ScriptedUpstream
+from sluice import adapters
 from sluice import care as care_room
 from sluice.cache import Marks, mark_names
 from sluice.care import Care
 from sluice.errors import BadRequest, NotFound, UpstreamFailed
-from sluice.types import Channel, Secret
+from sluice.types import Channel, Secret, UpstreamRequest
 from sluice.upstream import Upstream
 from tests.fakes_operator import Clock
 
@@ -113,6 +115,31 @@ async def test_a_key_that_the_provider_quotes_is_not_told(up: ScriptedUpstream) 
     told = await caring(channel(up, "status=401"))[0].test("a")
     assert told.message
     assert CANARY not in repr(told)
+
+
+async def test_a_channel_whose_provider_wants_a_token_buys_one_first(
+    up: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Seller:
+        name = "seller"
+        wire = ""
+
+        def adapter(self, now: float) -> Any:
+            return adapters.load("openai").adapter(now)
+
+        def exchange(self, channel: Channel) -> UpstreamRequest:
+            return UpstreamRequest(f"{up.url}/v1/models", {"authorization": channel.secret.reveal()}, b"", "GET")
+
+        def exchanged(self, status: int, body: bytes) -> tuple[str, float]:
+            return f"token-{status}", 60.0
+
+    seller = Seller()
+    monkeypatch.setattr(care_room, "adapters", SimpleNamespace(load=lambda _: seller))
+    care, _ = caring(channel(up))
+    assert (await care.test("a")).kind == "ok"
+    assert (await care.offer("a")).offered == ("demo", "demo-2", "demo-3")
+    bought = [CANARY, "Bearer token-200"]
+    assert [call.headers["authorization"] for call in up.calls] == bought + bought
 
 
 async def test_a_model_the_channel_does_not_serve_is_a_bad_request(up: ScriptedUpstream) -> None:

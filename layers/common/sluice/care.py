@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import Any, Protocol
 
 from sluice import adapters
-from sluice.adapters import Adapter, ListsModels, Provider
+from sluice.adapters import Adapter, ListsModels
 from sluice.errors import BadRequest, ProviderError, UpstreamFailed
 from sluice.passes import Passes
 from sluice.types import CONTENT, Attempt, Channel, ChatRequest, Checkup, Event, Frame, Mark, Offer, UpstreamRequest
@@ -96,10 +97,9 @@ class Care:
 
     async def _answered(self, channel: Channel, model: str) -> float:
         """Asks and reads to the end. When the first content came."""
-        provider = adapters.load(channel.type)
-        adapter, admitted = provider.adapter(self._clock()), await self._admitted(provider, channel)
+        adapter = adapters.load(channel.type).adapter(self._clock())
         first = 0.0
-        async with self._frames(adapter, adapter.request(_small_talk(model), admitted)) as frames:
+        async with self._frames(adapter, channel, partial(adapter.request, _small_talk(model))) as frames:
             async for frame in frames:
                 if any(isinstance(event, CONTENT) for event in list(adapter.feed(frame))):
                     first = first or self._clock()
@@ -110,24 +110,20 @@ class Care:
             raise ProviderError("server", "the provider's answer was empty")
         return first or self._clock()
 
-    async def _admitted(self, provider: Provider, channel: Channel) -> Channel:
-        upstream = self._upstream()
-        try:
-            return await Passes().admitted(provider, channel, upstream.open, self._clock())
-        finally:
-            await upstream.close()
-
     async def _listed(self, adapter: ListsModels, channel: Channel) -> list[str]:
-        async with self._frames(adapter, adapter.list_models(channel)) as frames:
+        async with self._frames(adapter, channel, adapter.list_models) as frames:
             async for frame in frames:
                 return adapter.models_of(frame.data)
         raise ProviderError("server", "the provider's answer was empty")
 
     @asynccontextmanager
-    async def _frames(self, adapter: Adapter, request: UpstreamRequest) -> AsyncIterator[AsyncGenerator[Frame, None]]:
-        upstream = self._upstream()
+    async def _frames(
+        self, adapter: Adapter, channel: Channel, request: Callable[[Channel], UpstreamRequest]
+    ) -> AsyncIterator[AsyncGenerator[Frame, None]]:
+        upstream, provider = self._upstream(), adapters.load(channel.type)
         try:
-            async with upstream.open(request) as response:
+            admitted = await Passes().admitted(provider, channel, upstream.open, self._clock())
+            async with upstream.open(request(admitted)) as response:
                 if response.status >= 400:
                     raise adapter.error(response.status, response.headers, await response.error_body())
                 async with aclosing(response.frames()) as frames:
