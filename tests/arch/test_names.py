@@ -24,7 +24,9 @@ def own(path: str, name: str) -> bool:
     """Whether `path` is the file of a provider, or of a client format, of that name."""
     file = Path(path)
     names = next((vendor for vendor in SIBLINGS if name in vendor), {name})
-    return file.name in DATA or (file.parent.name in ("adapters", "dialects", "endpoints") and file.stem.partition("_")[0] in names)
+    return file.name in DATA or (
+        file.parent.name in ("adapters", "dialects", "endpoints") and file.stem.partition("_")[0] in names
+    )
 
 
 def standing_in(name: str, folder: Path, paths: tuple[str, ...]) -> list[str]:

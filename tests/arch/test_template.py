@@ -69,6 +69,11 @@ def test_every_relay_route_streams(transformed: dict[str, Any]) -> None:
         assert integration["timeoutInMillis"] == 900_000, route
 
 
+def test_forms_reach_the_relay_as_bytes(transformed: dict[str, Any]) -> None:
+    body = transformed["Resources"]["Api"]["Properties"]["Body"]
+    assert body["x-amazon-apigateway-binary-media-types"] == ["multipart/form-data"]
+
+
 def test_every_route_of_the_relay_is_reached(transformed: dict[str, Any]) -> None:
     import relay_app
 
