@@ -444,7 +444,7 @@ def _thinking(asked: Mapping[str, Any], model: str, lost: list[str]) -> dict[str
 
 
 def _budget(thinking: Any) -> int | None:
-    """The tokens that Anthropic's field grants, 0 where it forbids, None where it says nothing."""
+    """The tokens that a budget of thoughts grants, 0 where it forbids, None where it says nothing."""
     if not isinstance(thinking, Mapping) or thinking.get("type") not in ("enabled", "disabled"):
         return None
     return int(thinking.get("budget_tokens") or 0) if thinking["type"] == "enabled" else 0
