@@ -19,7 +19,7 @@ from google.genai import types as genai_types
 
 from sluice.settings import Settings
 from sluice.types import Entry, Usage
-from tests.e2e.conftest import Caller, House
+from tests.e2e.conftest import MESSAGES, Caller, House
 from tests.e2e.playback import Playback, Recording
 
 
@@ -341,6 +341,21 @@ async def test_translations(house: House) -> None:
     answer = await caller.http.post("/v1/audio/translations", data={"model": model}, files={"file": ("a.mp3", b"1234")})
     assert answer.json()["text"] == "in English"
     assert house.up.calls[-1].path.endswith("/audio/translations")
+
+
+# --- kinds of price, for a chat too ---
+
+
+async def test_a_chats_cached_tokens_have_their_own_price_and_its_hold_the_dearest(house: House) -> None:
+    rates = {"cached_input": "0.5", "cache_write": "6", "per_call": "0.00001"}
+    model = await priced(house, "prompt=10,cached=8,completion=2", given_input="4", output="8", **rates)
+    caller = await house.caller()
+    await caller.sdk.chat.completions.create(model=model, messages=MESSAGES, max_tokens=5)
+    cost, usage, entry = await charged(house, caller)
+    assert cost == 2 * 4_000 + 8 * 500 + 2 * 8_000 + 10_000
+    assert usage.cached == 8
+    held = next(one for one in await house.entries(caller) if one.kind == "hold" and one.request_id == entry.request_id)
+    assert (held.held - 5 * 8_000 - 10_000) % 6_000 == 0
 
 
 # --- the same way as a chat's ---
