@@ -360,6 +360,8 @@ async def test_no_change_is_lost_among_many_at_once(desk: Desk) -> None:
         ({"endpoint": "host/v1"}, "endpoint"),
         ({"endpoint": "https://user:pass@host"}, "endpoint"),
         ({"endpoint": "https://host?key=1"}, "endpoint"),
+        ({"endpoint": "https://host?api-version=1&key=1"}, "endpoint"),
+        ({"proxy": "https://host?api-version=1"}, "proxy"),
         ({"endpoint": "https://host/#a"}, "endpoint"),
         ({"endpoint": "https://host:99999"}, "endpoint"),
         ({"endpoint": "https://ho st"}, "endpoint"),
@@ -383,6 +385,7 @@ async def test_a_bad_channel_is_refused_by_its_field(desk: Desk, changes: dict[s
     [
         {"endpoint": "http://127.0.0.1:8095/v1"},
         {"endpoint": "https://[::1]:1/v1/"},
+        {"endpoint": "https://host/openai?api-version=2024-10-21"},
         {"proxy": "socks5://proxy:1080"},
         {"proxy": "http://proxy"},
         {"weight": 0},

@@ -25,6 +25,7 @@ from sluice.vault import NotOpened, Vault
 log = logging.getLogger(__name__)
 
 MODALITIES = ("text", "image", "audio", "video", "file", "embedding")
+_VERSION = re.compile(r"api-version=[\w.-]{1,40}")
 _ID = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
 FRESH_SECONDS = 5.0
@@ -423,7 +424,10 @@ def _check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _check_url(field: str, url: str, schemes: tuple[str, ...]) -> None:
-    """Empty is fine. User names and queries are refused because a URL is shown and logged, and they carry keys."""
+    """Empty is fine. User names and queries are refused because a URL is shown and logged, and they carry keys.
+
+    An API's version in an endpoint's query carries none, and some have no other place for it.
+    """
     if not url:
         return
     try:
@@ -433,7 +437,8 @@ def _check_url(field: str, url: str, schemes: tuple[str, ...]) -> None:
         is_good = False
     if not is_good or not url.isprintable() or " " in url or len(url) > 500:
         raise BadRequest(f"'{field}' must be a URL that starts with {' or '.join(schemes)}.", param=field)
-    if "@" in parts.netloc or "?" in url or "#" in url:
+    has_query = "?" in url and not (field == "endpoint" and _VERSION.fullmatch(parts.query))
+    if "@" in parts.netloc or has_query or "#" in url:
         raise BadRequest(f"'{field}' must not carry a user name, password, query or fragment.", param=field)
 
 
