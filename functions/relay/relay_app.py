@@ -150,7 +150,7 @@ def _guarded(deps: Deps, asked: Sequence[tuple[Dialect, Handle]]) -> Callable[[R
             response = _error(dialect, error, request_id)
         except ClientDisconnect:
             response = Response(status_code=499)
-        # OpenAI's SDK reads the first, Anthropic's the second.
+        # Of the official SDKs some read the one, some the other.
         response.headers["x-request-id"] = response.headers["request-id"] = request_id
         return response
 

@@ -265,7 +265,7 @@ class ChatRequest:
     dialect: str = "openai"
     raw: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
-    """The client's headers that belong to its dialect (an Anthropic client's betas), never its credentials."""
+    """The client's headers that belong to its dialect (its betas, say), never its credentials."""
     native: tuple[str, ...] = ()
     """Fields only a provider of the client's own dialect can honour: losing them would change the meaning."""
     dropped: tuple[str, ...] = ()

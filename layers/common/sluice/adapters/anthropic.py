@@ -502,7 +502,9 @@ def _thoughts(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             continue
         if detail.get("data"):
             yield {"type": "redacted_thinking", "data": detail["data"]}
-        elif detail.get("signature"):
+        elif (
+            detail.get("signature") and ":" not in detail["signature"]
+        ):  # base64; another provider's is marked by a colon
             yield {"type": "thinking", "thinking": detail.get("text") or spoken, "signature": detail["signature"]}
             spoken = ""
 
