@@ -12,6 +12,7 @@ import openai
 import pytest
 
 from tests.e2e.conftest import House
+from tests.e2e.playback import Playback, Recording
 
 TOOLS: Any = [
     {
@@ -347,6 +348,91 @@ async def test_errors_are_the_sdks_own(house: House) -> None:
         await create(model=model, input="x", background=True)
     assert background.value.param == "background"
     assert not house.up.calls
+
+
+# --- on a provider of another protocol -------------------------------------------------------------------------------
+
+
+def anthropic_turn(*blocks: tuple[dict[str, Any], list[dict[str, Any]]], stop: str = "tool_use") -> Recording:
+    """A stream of Anthropic's protocol: content blocks, each with its deltas."""
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": []}
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": {**message, "usage": {"input_tokens": 20, "output_tokens": 1}}}
+    ]
+    for index, (block, deltas) in enumerate(blocks):
+        events.append({"type": "content_block_start", "index": index, "content_block": block})
+        events += [{"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas]
+        events.append({"type": "content_block_stop", "index": index})
+    events.append({"type": "message_delta", "delta": {"stop_reason": stop}, "usage": {"output_tokens": 9}})
+    events.append({"type": "message_stop"})
+    return Recording("".join(f"event: {one['type']}\ndata: {json.dumps(one)}\n\n" for one in events).encode())
+
+
+THINKING = (
+    {"type": "thinking", "thinking": "", "signature": ""},
+    [{"type": "thinking_delta", "thinking": "Let me see."}, {"type": "signature_delta", "signature": "c2lnbmF0dXJl"}],
+)
+CALL = (
+    {"type": "tool_use", "id": "toolu_1", "name": "get_weather", "input": {}},
+    [
+        {"type": "input_json_delta", "partial_json": '{"city": '},
+        {"type": "input_json_delta", "partial_json": '"Bern"}'},
+    ],
+)
+WORDS = ({"type": "text", "text": ""}, [{"type": "text_delta", "text": "Sunny."}])
+PIXEL = "data:image/png;base64,iVBORw0KGgo="
+
+
+@pytest.mark.parametrize("kept_by", ["us", "the client"])
+async def test_a_loop_with_reasoning_and_an_image_on_an_anthropic_channel(
+    house: House, playback: Playback, kept_by: str
+) -> None:
+    """Reasoning that was signed comes back to the provider as it was, whoever keeps the conversation."""
+    caller = await house.caller()
+    model = await house.model()
+    tape = playback.tape(model, anthropic_turn(THINKING, CALL), anthropic_turn(WORDS, stop="end_turn"))
+    await house.channel(model, type="anthropic", endpoint=f"{tape.url}/v1")
+    asked: list[Any] = [
+        {
+            "role": "user",
+            "content": [
+                {"type": "input_text", "text": "The weather here?"},
+                {"type": "input_image", "image_url": PIXEL, "detail": "auto"},
+            ],
+        }
+    ]
+    shared: Any = {"model": model, "tools": TOOLS, "reasoning": {"effort": "low"}, "stream": True}
+    include: Any = {"include": ["reasoning.encrypted_content"], "store": False} if kept_by == "the client" else {}
+    stream = await caller.sdk.responses.create(input=asked, **shared, **include)
+    last: Any = [event async for event in stream][-1]
+    reasoning, call = last.response.output
+    assert (reasoning.summary[0].text, call.name, json.loads(call.arguments)) == (
+        "Let me see.",
+        "get_weather",
+        {"city": "Bern"},
+    )
+    result: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "Sun."}
+    if kept_by == "us":
+        stream = await caller.sdk.responses.create(input=[result], previous_response_id=last.response.id, **shared)
+    else:
+        replayed = [item.model_dump(exclude_none=True) for item in last.response.output]
+        stream = await caller.sdk.responses.create(input=[*asked, *replayed, result], **shared, **include)
+    last = [event async for event in stream][-1]
+    assert last.response.output_text == "Sunny."
+    assert last.response.usage.input_tokens == 20
+    user, assistant, answer = tape.calls[1].body["messages"]
+    assert [block["type"] for block in user["content"]] == ["text", "image"]
+    thought, tool = assistant["content"]
+    assert (thought["thinking"], thought["signature"]) == ("Let me see.", "c2lnbmF0dXJl")
+    assert (tool["id"], tool["input"]) == ("toolu_1", {"city": "Bern"})
+    assert (answer["content"][0]["type"], answer["content"][0]["tool_use_id"]) == ("tool_result", "toolu_1")
+
+
+async def test_what_no_provider_has_a_place_for_is_named(house: House) -> None:
+    caller = await house.caller()
+    model = await house.model("ok")
+    answer = await caller.sdk.responses.with_raw_response.create(model=model, input="x", truncation="auto")
+    assert answer.headers["x-sluice-dropped"] == "truncation"
 
 
 async def test_counting_costs_nothing(house: House) -> None:

@@ -404,6 +404,15 @@ def test_how_it_ended(reason: str, ending: str, why: Any) -> None:
     assert last["response"]["output"][0]["status"] == ending
 
 
+def test_a_character_cut_in_two_is_whole_in_the_end() -> None:
+    events = (Reasoning("\ud83d", "SIG"), Text("a\ud83d"), Text("\ude00b\ud83d"), Finish("stop"))
+    told = said(encoder(), *events)
+    assert "".join(one["delta"] for one in told if "text.delta" in one["type"]) == "\ud83da\ud83d\ude00b\ud83d"
+    assert told[-1]["response"]["output"][1]["content"][0]["text"] == "a\U0001f600b\ufffd"
+    kept = answered(*events)
+    assert json.loads(RESPONSES.answer(kept, {}))["output"] == told[-1]["response"]["output"]
+
+
 def test_what_was_asked_is_echoed() -> None:
     asked = {
         "instructions": "Be brief.",

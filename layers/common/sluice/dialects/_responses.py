@@ -5,6 +5,7 @@ Wire: openai-python 3.52 `types/responses/*`, `lib/streaming/responses`; recorde
 
 from __future__ import annotations
 
+import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -86,10 +87,16 @@ class _Item:
                 encrypted = {"encrypted_content": _seal(self.details)} if sealed else {}
                 return {**head, "summary": [self.part()] if self.in_part else [], **encrypted}
         signed = {"extra_content": {"google": {"thought_signature": self.signature}}} if self.signature else {}
-        return {**head, "call_id": self.call_id, "name": self.name, _FORMS[self.kind].name: self.text, **signed}
+        return {
+            **head,
+            "call_id": self.call_id,
+            "name": self.name,
+            _FORMS[self.kind].name: _joined(self.text),
+            **signed,
+        }
 
     def part(self, *, empty: bool = False) -> dict[str, Any]:
-        text = "" if empty else self.text
+        text = "" if empty else _joined(self.text)
         if self.kind == "reasoning":
             return {"type": "summary_text", "text": text}
         more: dict[str, Any] = {"annotations": [] if empty else self.annotations}
@@ -186,7 +193,7 @@ class ResponsesEncoder:
     def _frame(self, kind: str, **fields: Any) -> Frame:
         told = {"type": kind, "sequence_number": self._sequence, **fields}
         self._sequence += 1
-        return Frame(orjson.dumps(told).decode(), kind)
+        return Frame(_json(told), kind)
 
     def _begin(self) -> Iterator[Frame]:
         if not self._sequence:
@@ -224,7 +231,7 @@ class ResponsesEncoder:
         if item.in_part or not form.part:
             more: dict[str, Any] = {"logprobs": item.logprobs} if item.kind == "message" else {}
             more |= {"name": item.name} if item.kind == "function_call" else {}
-            yield self._frame(f"{form.stem}.done", **self._where(item), **{form.name: item.text}, **more)
+            yield self._frame(f"{form.stem}.done", **self._where(item), **{form.name: _joined(item.text)}, **more)
         if item.in_part:
             yield self._frame(f"{form.part}.done", **self._where(item), part=item.part())
         item.status = "incomplete" if _INCOMPLETE.get(self._reason) else "completed"
@@ -381,6 +388,19 @@ def _signature(stored: Mapping[str, Any]) -> Any:
 # --- small shapes ----------------------------------------------------------------------------------------------------
 
 
+def _json(told: Mapping[str, Any]) -> str:
+    """Where orjson refuses, the standard library writes: half a surrogate pair, whose other half comes with the next piece."""
+    try:
+        return orjson.dumps(told).decode()
+    except TypeError:
+        return json.dumps(told)
+
+
+def _joined(text: str) -> str:
+    """The text with the halves of surrogate pairs put together, and those that stayed alone replaced."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def skeleton(chat: ChatRequest, response_id: str, created: int) -> dict[str, Any]:
     """The response before anything was said: what was asked for, and what stands where nothing was."""
     asked = {name: chat.raw.get(name) for name in _ECHOED}
@@ -447,7 +467,7 @@ def _seal(details: Sequence[Mapping[str, Any]]) -> str | None:
     """What a provider must be sent back of its reasoning, for a client that keeps its own conversation: opaque, not secret."""
     if not any(detail.get("signature") or detail.get("data") for detail in details):
         return None
-    return _SEAL + b64encode(orjson.dumps(details)).decode()
+    return _SEAL + b64encode(_joined(json.dumps(details, ensure_ascii=False)).encode()).decode()
 
 
 def opened(sealed: Any) -> list[dict[str, Any]]:
