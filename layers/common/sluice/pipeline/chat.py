@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Iterable
 from contextlib import aclosing
+from functools import cache
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from sluice import adapters, prices, tokens
 from sluice.buffer import Buffer
@@ -105,14 +106,15 @@ class ChatExchange(Exchange):
     def _broken_off(self, failure: SluiceError) -> Iterable[Frame]:
         """How the dialect ends a stream that broke: of an attempt that failed unseen, nothing is told."""
         encoder = self._encoder if self._committed else self._fresh_encoder(self._channels[0])
-        if isinstance(encoder, Recorder):
-            return encoder.broken(failure, self._usage)
+        if recorder := _recorder(encoder):
+            return recorder.broken(failure, self._usage)
         return (self._dialect.error_frame(failure, self._request_id),)
 
     async def _beside(self, settling: Coroutine[Any, Any, Nano]) -> Nano:
-        if self._failure or not isinstance(self._encoder, Recorder):
+        recorder = _recorder(self._encoder)
+        if self._failure or recorder is None:
             return await settling
-        charged, _ = await asyncio.gather(settling, self._keep(self._encoder))
+        charged, _ = await asyncio.gather(settling, self._keep(recorder))
         return int(charged)
 
     async def _keep(self, recorder: Recorder) -> None:
@@ -185,3 +187,14 @@ async def until_done(frames: AsyncGenerator[Frame, None], answer: Ends) -> Async
                 pass
     except (TimeoutError, ProviderError):
         pass
+
+
+def _recorder(encoder: Encoder | None) -> Recorder | None:
+    kind: type = type(encoder)
+    return cast(Recorder, encoder) if _records(kind) else None
+
+
+@cache
+def _records(kind: type) -> bool:
+    """Asked once for each dialect: a protocol's check costs more than the rest of what a settlement does here."""
+    return issubclass(kind, Recorder)
