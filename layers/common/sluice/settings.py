@@ -32,6 +32,8 @@ class Settings:
     connect_timeout_seconds: float = 5.0
     read_timeout_seconds: float = 120.0
     """The longest silence of a provider before the attempt counts as timed out."""
+    first_content_seconds: float = 300.0
+    """How long a stream may bring no content before the next channel is asked, whatever keeps it alive."""
     drain_seconds: float = 120.0
     """How long the reader goes on for the usage event after the client has left."""
     max_body_bytes: int = 10 * 1024 * 1024

@@ -88,6 +88,7 @@ class Exchange(ABC):
         self._failure: SluiceError | None = None
         self._end: EndReason = "failed"
         self._limit: asyncio.Timeout | None = None
+        self._patience: asyncio.Timeout | None = None
         self._silence = deps.settings.heartbeat_seconds if streams else None
         """Seconds without a piece after which the client gets a heartbeat; None where the answer has no place for one."""
 
@@ -165,7 +166,7 @@ class Exchange(ABC):
         self._asked = channel.id
         self._kept.clear()
         try:
-            await self._admitted(channel)
+            await self._patiently(channel)
         except ProviderError as error:
             self._errors.append(error)
             if self._committed:
@@ -179,6 +180,17 @@ class Exchange(ABC):
             await self._mark(channel, error)
             return error
         return None
+
+    async def _patiently(self, channel: Channel) -> None:
+        """An attempt whose stream has to bring content in time: comments alone could keep one alive for ever."""
+        most = self._deps.settings.first_content_seconds if self._streams else None
+        try:
+            async with asyncio.timeout(most) as self._patience:
+                await self._admitted(channel)
+        except TimeoutError:
+            if self._patience is None or not self._patience.expired():
+                raise
+            raise ProviderError("timeout", "no content came in time") from None
 
     async def _admitted(self, channel: Channel) -> None:
         """An attempt with what the provider admits; a second one where that was a token we kept, and it is refused."""
@@ -209,6 +221,8 @@ class Exchange(ABC):
             self._attempts.append(Attempt(self._asked, "ok"))
             self._first_token = self._deps.clock()
             self._opened.set()
+            if self._patience is not None:
+                self._patience.reschedule(None)
             piece = b"".join(self._kept)
         if piece and not self._gone:
             self._pieces.put_nowait(piece)
