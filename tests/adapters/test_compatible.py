@@ -9,8 +9,9 @@ import pytest
 
 from sluice import adapters
 from sluice.adapters._openai import OpenAICompatible
+from sluice.buffer import Buffer
 from sluice.errors import ProviderError
-from sluice.types import Channel, ChatRequest, Secret, UpstreamRequest
+from sluice.types import Channel, ChatRequest, Frame, Secret, UpstreamRequest
 
 ROWS = {
     name: provider
@@ -208,13 +209,44 @@ def test_a_client_that_kept_no_reasoning_still_gets_through_a_tool_loop() -> Non
     assert body["messages"][1]["reasoning_content"] == ""
 
 
+BLOCK = {
+    "type": "reasoning.text",
+    "text": "hm",
+    "signature": "c2ln",
+    "format": "anthropic-claude-v1",
+    "index": 0,
+    "id": "r",
+}
+SEALED = {"type": "reasoning.encrypted", "data": "b3BhcXVl", "format": "openai-responses-v1", "index": 1, "id": "rs_1"}
+
+
+def openrouter_sent(**message: Any) -> dict[str, Any]:
+    _, body = sent("openrouter", {"messages": [*HELLO, {"role": "assistant", "content": "x", **message}]})
+    told: dict[str, Any] = body["messages"][1]
+    return told
+
+
 def test_openrouters_blocks_go_back_unchanged() -> None:
-    _, body = sent("openrouter", {"messages": LOOP})
-    assert body["messages"][1]["reasoning_details"] == LOOP[1]["reasoning_details"]
-    plain = [LOOP[0], {"role": "assistant", "content": "x", "reasoning_content": "hm"}]
-    _, body = sent("openrouter", {"messages": plain})
-    assert body["messages"][1]["reasoning"] == "hm"
-    assert "reasoning_content" not in body["messages"][1]
+    assert openrouter_sent(reasoning="hm", reasoning_details=[BLOCK, SEALED])["reasoning_details"] == [BLOCK, SEALED]
+
+
+def test_openrouters_blocks_go_back_unchanged_by_a_client_that_only_knows_their_seals() -> None:
+    frame = {"choices": [{"index": 0, "delta": {"reasoning": "hm", "reasoning_details": [BLOCK, SEALED]}}]}
+    buffer = Buffer()
+    for event in adapters.load("openrouter").adapter(0).feed(Frame(json.dumps(frame))):
+        buffer.add(event)
+    kept = buffer.choices[0]
+    assert openrouter_sent(reasoning_details=kept.details)["reasoning_details"] == [BLOCK, SEALED]
+    gathered = [{**detail, "text": ""} if "text" in detail else detail for detail in kept.details]
+    told = openrouter_sent(reasoning_content="hm", reasoning_details=gathered)
+    assert told["reasoning_details"] == [BLOCK, SEALED]
+    assert "reasoning_content" not in told
+
+
+def test_openrouter_is_sent_no_block_that_another_signed() -> None:
+    foreign = {"type": "reasoning.text", "text": "hm", "signature": "c2ln"}
+    assert openrouter_sent(reasoning_details=[foreign]) == {"role": "assistant", "content": "x", "reasoning": "hm"}
+    assert openrouter_sent(reasoning_content="hm") == {"role": "assistant", "content": "x", "reasoning": "hm"}
 
 
 def test_minimax_gets_its_blocks_and_mistral_its_parts() -> None:

@@ -397,7 +397,9 @@ def test_trap_07_without_alt_sse_a_client_gets_an_array() -> None:
     [("deepseek", "reasoning_content"), ("moonshot", "reasoning_content"), ("minimax", "reasoning_details"), ("openrouter", "reasoning_details")],
 )  # fmt: skip
 def test_trap_08_who_needs_its_reasoning_back_gets_it(name: str, field: str) -> None:
-    told = asked(name, {"messages": LOOP})["messages"][1][field]
+    own = {**LOOP[1]["reasoning_details"][0], "format": None}
+    turn = {**LOOP[1], "reasoning_details": [own]}
+    told = asked(name, {"messages": [LOOP[0], turn, *LOOP[2:]]})["messages"][1][field]
     assert "I look." in json.dumps(told)
 
 
