@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
+import random
 import time
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import cast
@@ -28,6 +31,9 @@ from sluice.wiring import Relay
 
 Handle = Callable[[Dialect, Request, str], Awaitable[Response]]
 
+log = logging.getLogger("sluice.relay_app")
+
+_FAILED = "The gateway failed. Try again, or tell the operator the request id."
 _SSE = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
@@ -84,7 +90,7 @@ def create_app(relay: Relay) -> Starlette:
         status = "ok" if not down else "down" if "dynamodb" in down else "degraded"
         return _json(orjson.dumps({"status": status, "components": components}), 503 if status == "down" else 200)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             *(
                 Route(path, _guarded(deps, [(dialect, verbs[verb]) for dialect, verb in asked]), methods=[method])
@@ -100,6 +106,9 @@ def create_app(relay: Relay) -> Starlette:
         exception_handlers={HTTPException: _unrouted},
         lifespan=lifespan,
     )
+    # A path with a slash too many is no path of ours: a redirect would lose the body.
+    app.router.redirect_slashes = False
+    return app
 
 
 def _paths(spoken: Iterable[Dialect]) -> dict[tuple[str, str], list[tuple[Dialect, str]]]:
@@ -142,7 +151,7 @@ def _guarded(deps: Deps, asked: Sequence[tuple[Dialect, Handle]]) -> Callable[[R
     """Picks the asker's dialect; every answer carries a request id, every error has that dialect's shape."""
 
     async def guarded(request: Request) -> Response:
-        request_id = f"req_{time.time_ns() // 1_000_000:011x}{deps.rng.getrandbits(64):016x}"
+        request_id = _new_id(deps.rng)
         dialect, handle = _asker(asked, _credited(request))
         try:
             response = await handle(dialect, request, request_id)
@@ -150,6 +159,11 @@ def _guarded(deps: Deps, asked: Sequence[tuple[Dialect, Handle]]) -> Callable[[R
             response = _error(dialect, error, request_id)
         except ClientDisconnect:
             response = Response(status_code=499)
+        except Exception as error:
+            # Its kind and place, not its words: they may quote the request.
+            where = "".join(traceback.format_tb(error.__traceback__)[-5:])
+            log.error("a route failed", extra={"fields": {"error": type(error).__name__, "at": where}})
+            response = _error(dialect, SluiceError(_FAILED), request_id)
         # Of the official SDKs some read the one, some the other.
         response.headers["x-request-id"] = response.headers["request-id"] = request_id
         return response
@@ -199,11 +213,18 @@ def _error(dialect: Dialect, error: SluiceError, request_id: str) -> Response:
 
 
 async def _unrouted(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
+    status, allowed = (error.status_code, error.headers) if isinstance(error, HTTPException) else (500, None)
     told = NotFound(f"There is no {request.method} {request.url.path} here.", code="not_found")
     headers, spoken = _credited(request), map(dialects.load, sorted(dialects.available()))
     dialect = next((one for one in spoken if one.claims(headers)), dialects.load("openai"))
-    return _json(dialect.error(told, ""), status)
+    request_id = _new_id(random.SystemRandom())
+    ids = {"x-request-id": request_id, "request-id": request_id}
+    return _json(dialect.error(told, request_id), status, {**(allowed or {}), **ids})
+
+
+def _new_id(rng: random.Random) -> str:
+    """Sorts by time, and is not guessed."""
+    return f"req_{time.time_ns() // 1_000_000:011x}{rng.getrandbits(64):016x}"
 
 
 async def _inbound(request: Request, most: int) -> Inbound:

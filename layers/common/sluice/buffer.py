@@ -50,7 +50,7 @@ class Buffer:
             case ToolCall():
                 self._call(event)
                 self._received(event.name + event.arguments)
-            case Usage():
+            case Usage() if event.plausible:
                 self._usage, self._usage_is_last = event, True
             case Finish(reason, choice):
                 self._choice(choice).finish_reason = reason

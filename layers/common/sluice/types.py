@@ -324,6 +324,10 @@ class CallRequest:
     dropped: tuple[str, ...] = ()
 
 
+MOST_COUNTED = 10**10
+"""More tokens, characters or seconds than any answer has."""
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What one answer used. `cached`, `cache_write`, `audio_input` and `image_input` are part of `input`, `reasoning` and
@@ -342,6 +346,13 @@ class Usage:
     audio_input: int = 0
     image_input: int = 0
     audio_output: int = 0
+
+    @property
+    def plausible(self) -> bool:
+        """Whether an answer can have used that much: what cannot be is as good as never said."""
+        tokens = (self.input, self.output, self.cached, self.reasoning, self.cache_write)
+        kinds = (self.audio_input, self.image_input, self.audio_output, *self.units.values())
+        return all(0 <= count <= MOST_COUNTED for count in (*tokens, *kinds))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,9 @@ import orjson
 
 from sluice.errors import BadRequest
 
+DEEPEST = 200
+"""Levels of nesting a body may have: what is deeper cannot be written again by the JSON library."""
+
 
 def json_object(body: bytes) -> dict[str, Any]:
     try:
@@ -17,7 +20,34 @@ def json_object(body: bytes) -> dict[str, Any]:
         raise BadRequest(f"The body is not valid JSON: {error}.", code="invalid_json") from None
     if not isinstance(fields, dict):
         raise BadRequest("The body must be a JSON object.", code="invalid_json")
+    # Only a body with that many brackets can be that deep, and most have fewer.
+    if body.count(b"{") + body.count(b"[") > DEEPEST and _deeper(fields, DEEPEST):
+        raise BadRequest(f"The body is nested deeper than {DEEPEST} levels.", code="invalid_json")
     return fields
+
+
+def objects(fields: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    """A list of objects, empty where there is none."""
+    value = fields.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
+        raise BadRequest(f"`{name}` must be a list of objects.", param=name)
+    return value
+
+
+def _deeper(value: Any, most: int) -> bool:
+    level = [value]
+    for _ in range(most):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def model_name(fields: Mapping[str, Any]) -> str:

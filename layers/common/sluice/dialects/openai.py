@@ -6,6 +6,7 @@ provider could mean otherwise; every other field is the provider's to judge and 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import orjson
 
 from sluice.dialects._base import Route
-from sluice.dialects._checks import boolean, integer, json_object, model_name
+from sluice.dialects._checks import boolean, integer, json_object, mapping, model_name, objects
 from sluice.errors import BadRequest, SluiceError
 from sluice.types import (
     Call,
@@ -56,6 +57,10 @@ class OpenAIDialect:
         fields = json_object(inbound.body)
         model = model_name(fields)
         _check_messages(fields.get("messages"))
+        for name in ("tools", "functions"):
+            objects(fields, name)
+        for name in ("response_format", "metadata", "logit_bias"):
+            mapping(fields, name)
         stream = boolean(fields, "stream")
         options = fields.get("stream_options")
         if options is not None and not isinstance(options, Mapping):
@@ -117,7 +122,7 @@ class OpenAIEncoder:
             bare = frame.data if self._chat.include_usage else frame.data.replace(_NO_USAGE, "")
             if '"usage"' not in bare.replace(_NO_USAGE, ""):
                 return (frame if bare is frame.data else Frame(bare, frame.event),)
-        return self._restated(orjson.loads(frame.data))
+        return self._restated(_read(frame.data))
 
     def encode(self, event: Event) -> Iterable[Frame]:
         match event:
@@ -140,7 +145,7 @@ class OpenAIEncoder:
     def whole(self, frame: Frame) -> bytes:
         if not self._alias:
             return frame.data.encode()
-        return orjson.dumps({**orjson.loads(frame.data), "model": self._alias})
+        return _written({**_read(frame.data), "model": self._alias})
 
     def completion(self, completion: Completion) -> bytes:
         head = {**self._head, "object": "chat.completion"}
@@ -180,11 +185,22 @@ def _check_messages(messages: Any) -> None:
         where = f"messages[{position}]"
         if not isinstance(message, Mapping):
             raise BadRequest(f"`{where}` must be an object.", param=where)
-        if message.get("role") not in _ROLES:
+        role = message.get("role")
+        if not isinstance(role, str) or role not in _ROLES:
             raise BadRequest(f"`{where}.role` must be one of {', '.join(sorted(_ROLES))}.", param=f"{where}.role")
         content = message.get("content")
         if content is not None and not isinstance(content, str | list):
             raise BadRequest(f"`{where}.content` must be a string or a list of parts.", param=f"{where}.content")
+        _check_parts(content if isinstance(content, list) else [], f"{where}.content")
+        objects(message, "tool_calls")
+
+
+def _check_parts(parts: list[Any], where: str) -> None:
+    for position, part in enumerate(parts):
+        if not isinstance(part, Mapping):
+            raise BadRequest(f"`{where}[{position}]` must be an object.", param=f"{where}[{position}]")
+        if part.get("type") == "text" and not isinstance(part.get("text"), str):
+            raise BadRequest(f"`{where}[{position}].text` must be a string.", param=f"{where}[{position}].text")
 
 
 def _delta(event: Text | Reasoning | ToolCall | Raw) -> dict[str, Any]:
@@ -279,4 +295,20 @@ def _model(model: Model) -> dict[str, Any]:
 
 
 def _frame(value: Mapping[str, Any]) -> Frame:
-    return Frame(orjson.dumps(value).decode())
+    return Frame(_written(value).decode())
+
+
+def _read(data: str) -> dict[str, Any]:
+    """A provider's JSON. Half a surrogate pair, which orjson refuses both ways, is wrong and common."""
+    try:
+        value: dict[str, Any] = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        value = json.loads(data)
+    return value
+
+
+def _written(value: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value).encode()

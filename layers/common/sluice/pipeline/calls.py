@@ -110,7 +110,7 @@ class CallExchange(Exchange):
 
     async def _used(self) -> Usage:
         usage = self._answer.usage
-        return usage if usage is not None else await asyncio.to_thread(self._answer.counted)
+        return usage if usage is not None and usage.plausible else await asyncio.to_thread(self._answer.counted)
 
 
 def offering(channels: tuple[Channel, ...], call: CallRequest, now: float) -> tuple[Channel, ...]:

@@ -44,6 +44,7 @@ class ChatExchange(Exchange):
         self._buffer = Buffer(prompt_tokens)
         self._encoder: Encoder | None = None
         self._wire = ""
+        self._content = False
         self._covered = self._output_covered()
 
     async def _attempt(self, channel: Channel) -> None:
@@ -53,6 +54,7 @@ class ChatExchange(Exchange):
         self._encoder = encoder = self._fresh_encoder(channel)
         self._framing = framing(self._request)
         self._buffer = Buffer(self._buffer.prompt_tokens)
+        self._body, self._content = b"", False
         lost = () if self._wire == self._dialect.name else self._translatable()
         request = adapter.request(self._request, channel)
         dropped = dict.fromkeys((*lost, *request.dropped))
@@ -66,8 +68,17 @@ class ChatExchange(Exchange):
                     await self._take(frame, list(adapter.feed(frame)), encoder, native=native)
         for event in adapter.finish():
             await self._take(Frame(""), [event], encoder, native=False)
+        if not self._streams and self._content:
+            await self._write_whole(encoder)
         if not self._committed:
             raise ProviderError("server", "the provider's answer was empty")
+
+    async def _write_whole(self, encoder: Encoder) -> None:
+        """The body of an answer that has come to its end. Until it is written nothing is committed, and failing over is open."""
+        self._usage = await self._used()
+        if not self._body:
+            self._body = encoder.completion(self._buffer.completion(self._usage))
+        self._pass_on(b"", content=True)
 
     def _translatable(self) -> tuple[str, ...]:
         """What a provider of another dialect never sees. Raises ProviderError where that would change the meaning."""
@@ -86,9 +97,9 @@ class ChatExchange(Exchange):
         for event in events:
             self._buffer.add(event)
         content = any(isinstance(event, CONTENT) for event in events)
+        self._content = self._content or content
         if not self._streams:
             self._body = encoder.whole(frame) if native else self._body
-            self._pass_on(b"", content=content)
         else:
             frames = encoder.relay(frame) if native else chain.from_iterable(map(encoder.encode, events))
             self._pass_on(self._framing.pieces(frames), content=content)
@@ -133,8 +144,6 @@ class ChatExchange(Exchange):
             prompt = await asyncio.to_thread(tokens.count_prompt, self._request.body, self._model)
             output = await asyncio.to_thread(self._buffer.recount, self._count)
             usage = Usage(prompt, output, source="counted")
-        if not self._streams and not self._body and self._encoder:
-            self._body = self._encoder.completion(self._buffer.completion(usage))
         return usage
 
     def _count(self, text: str) -> int:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from sluice import adapters, prices
 from sluice.cache import mark_names
@@ -32,6 +35,9 @@ log = logging.getLogger(__name__)
 _RETRY_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 20.0
 _LONGEST_COOL_DOWN_SECONDS = 60.0
+_LONGEST_TOLD_SECONDS = 86_400.0
+_TELLING_LENGTH = 8
+"""A part of a secret shorter than this is no secret, and may stand in any sentence."""
 _MARK_SECONDS: Mapping[str, float] = {"auth": 60, "quota": 300, "permission": 60, "model_not_found": 60}
 _BROKEN: Mapping[str, EndReason] = {"network": "upstream_cut", "timeout": "timeout"}
 _EXHAUSTED: Mapping[str, tuple[int, str]] = {
@@ -133,8 +139,9 @@ class Exchange(ABC):
             self._end = "client_gone"
         except SluiceError as error:
             self._failure = error
-        except Exception:
-            log.exception("request %s failed inside the gateway", self._request_id)
+        except Exception as error:
+            self._stumbled(error)
+            self._end = "upstream_error" if self._committed else "failed"
             self._failure = SluiceError("The gateway failed. Try again, or tell the operator the request id.")
         charged = await self._settle()
         self._report(charged)
@@ -165,20 +172,37 @@ class Exchange(ABC):
         """One attempt, written down. The error it met if another may follow; raises SluiceError if none may."""
         self._asked = channel.id
         self._kept.clear()
+        error = await self._met(channel)
+        if error is None:
+            return None
+        self._errors.append(error)
+        if self._committed:
+            self._attempts.pop()
+        self._attempts.append(Attempt(channel.id, error.kind, error.status))
+        if self._committed:
+            self._end = _BROKEN.get(error.kind, "upstream_error")
+            raise self._broken(error) from error
+        if error.kind in CLIENT_FAULT:
+            raise self._client_fault(error) from error
+        await self._mark(channel, error)
+        return error
+
+    async def _met(self, channel: Channel) -> ProviderError | None:
+        """What an attempt met, fit to be told: without the channel's secret and address, which some providers repeat.
+
+        An answer that nobody here can read is the provider's error like any other: the next channel may do better.
+        """
         try:
             await self._patiently(channel)
         except ProviderError as error:
-            self._errors.append(error)
-            if self._committed:
-                self._attempts.pop()
-            self._attempts.append(Attempt(channel.id, error.kind, error.status))
-            if self._committed:
-                self._end = _BROKEN.get(error.kind, "upstream_error")
-                raise self._broken(error) from error
-            if error.kind in CLIENT_FAULT:
-                raise self._client_fault(error) from error
-            await self._mark(channel, error)
-            return error
+            return hidden(error, channel)
+        except SluiceError:
+            raise
+        except Exception as error:
+            where = "".join(traceback.format_tb(error.__traceback__)[-3:])
+            fields = {"request_id": self._request_id, "channel": channel.id, "error": type(error).__name__, "at": where}
+            log.error("an answer could not be read", extra={"fields": fields})
+            return ProviderError("server", "the provider's answer could not be read")
         return None
 
     async def _patiently(self, channel: Channel) -> None:
@@ -233,14 +257,14 @@ class Exchange(ABC):
             if not self._committed:
                 await self._deps.ledger.release(self._hold, self._receipt(Usage(source="none")))
                 return 0
-            self._usage = await self._used()
+            self._usage = self._usage or await self._used()
             cost = prices.cost(self._usage, self._price)
             return await self._beside(self._deps.ledger.settle(self._hold, cost, self._receipt(self._usage)))
         except SluiceError as error:
             log.error("request %s is not settled (%s): its hold is left to the sweep", self._request_id, error.code)
             self._failure = self._failure or error
-        except Exception:
-            log.exception("request %s is not settled: its hold is left to the sweep", self._request_id)
+        except Exception as error:
+            self._stumbled(error)
             self._failure = self._failure or SluiceError(
                 "The gateway failed to settle. Tell the operator the request id."
             )
@@ -264,11 +288,21 @@ class Exchange(ABC):
         """The last word to the client, after the settlement: the terminator, or the error the stream ends with."""
         if self._failure:
             self._failure.attempts = tuple(self._attempts)
-        if self._streams:
-            self._pieces.put_nowait(self._last_words())
-        self._pieces.put_nowait(None)
-        self._opened.set()
-        self._closed.set()
+        try:
+            if self._streams:
+                self._pieces.put_nowait(self._last_words())
+        except Exception as error:
+            self._stumbled(error)
+        finally:
+            self._pieces.put_nowait(None)
+            self._opened.set()
+            self._closed.set()
+
+    def _stumbled(self, error: Exception) -> None:
+        """A fault of ours, for the log: its kind and place, not its words, which may quote an answer."""
+        where = "".join(traceback.format_tb(error.__traceback__)[-5:])
+        fields = {"request_id": self._request_id, "error": type(error).__name__, "at": where}
+        log.error("the gateway failed a request", extra={"fields": fields})
 
     def _report(self, charged: Nano) -> None:
         """One line a request for the operator: who, where, how much, how it ended. Never content."""
@@ -342,14 +376,14 @@ class Exchange(ABC):
         code = {"context_length": "context_length_exceeded", "content_filter": "content_filter"}.get(error.kind)
         message = error.message or "The provider refused the request as invalid."
         fault = BadRequest(message, param=error.param, code=code or error.code or "invalid_request")
-        if error.body and self._speaks(error):
+        if _is_object(error.body) and self._speaks(error):
             fault.native = (error.status, error.body)
         return fault
 
     def _broken(self, error: ProviderError) -> SluiceError:
         message = f"The provider broke off the answer ({error.kind}). What came of it is charged; nothing else is."
         broken = UpstreamFailed(message, (), status=502, code="upstream_broken")
-        if error.body and error.kind not in MARKS_CHANNEL and self._speaks(error):
+        if _is_object(error.body) and error.kind not in MARKS_CHANNEL and self._speaks(error):
             broken.native = (error.status, error.body)
         return broken
 
@@ -372,6 +406,29 @@ class Exchange(ABC):
 
 
 # --- small rules -----------------------------------------------------------------------------------------------------
+
+
+def hidden(error: ProviderError, channel: Channel) -> ProviderError:
+    """`error` without the channel's secret and address, and with a wait that can be."""
+    for text in _telling(channel):
+        error.message = error.message.replace(text, "…")
+        error.body = error.body.replace(text.encode(), "…".encode())
+    if error.retry_after is not None:
+        error.retry_after = min(error.retry_after, _LONGEST_TOLD_SECONDS) if error.retry_after >= 0 else None
+    return error
+
+
+def _telling(channel: Channel) -> list[str]:
+    """The secret, whole and in its parts, and the endpoint, as it is and as JSON may escape it."""
+    secret = channel.secret.reveal()
+    parts = [secret, *(part for part in re.split(r"[:@\s]", secret) if len(part) >= _TELLING_LENGTH)]
+    address = channel.endpoint.partition("?")[0]
+    places = [address, address.replace("/", "\\/"), urlsplit(address).netloc]
+    return [text for text in (*parts, *places) if text]
+
+
+def _is_object(body: bytes) -> bool:
+    return body.lstrip()[:1] == b"{"
 
 
 def _pause(error: ProviderError) -> float | None:

@@ -1,0 +1,159 @@
+"""What nobody should send, and some do: odd bodies, odd providers. Each gets one clear answer, and nothing hangs or leaks."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import MESSAGES, Caller, House
+from tests.e2e.playback import Playback, Recording
+
+GOOD = json.dumps(
+    {
+        "id": "x",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "good"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4},
+    }
+).encode()
+
+
+DEEP = "300 levels"
+"""Stands for a value nested that deep, which Python's own JSON would not write."""
+
+
+async def refused(caller: Caller, body: Any) -> dict[str, Any]:
+    raw = json.dumps(body).replace(f'"{DEEP}"', "[" * 300 + "]" * 300).encode()
+    response = await caller.http.post("/v1/chat/completions", content=raw)
+    assert response.status_code == 400, response.text
+    assert response.headers["x-request-id"].startswith("req_")
+    error: dict[str, Any] = response.json()["error"]
+    return error
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "param"),
+    [
+        ("messages", [{"role": [], "content": "x"}], "messages[0].role"),
+        ("messages", [{"role": {}, "content": "x"}], "messages[0].role"),
+        ("messages", [{"role": "user", "content": [5]}], "messages[0].content[0]"),
+        ("messages", [{"role": "user", "content": [{"type": "text", "text": None}]}], "messages[0].content[0].text"),
+        ("messages", [{"role": "assistant", "tool_calls": [1]}], "tool_calls"),
+        ("tools", True, "tools"),
+        ("tools", 1.5, "tools"),
+        ("tools", ["x"], "tools"),
+        ("response_format", "json", "response_format"),
+        ("anything", DEEP, None),
+        ("tools", [{"type": "function", "function": {"name": "f", "parameters": DEEP}}], None),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+async def test_an_odd_body_is_told_what_is_wrong(house: House, field: str, value: Any, param: str | None) -> None:
+    caller, model = await house.caller(), await house.model("ok")
+    assert (await refused(caller, {"model": model, "messages": MESSAGES, field: value}))["param"] == param
+
+
+async def played(house: House, playback: Playback, *recordings: Recording) -> tuple[Caller, str]:
+    """A model on one channel per recording, in this order."""
+    caller, model = await house.caller(), await house.model()
+    for priority, recording in enumerate(recordings):
+        tape = playback.tape(f"{model}-{priority}", recording)
+        await house.channel(model, priority=priority, endpoint=f"{tape.url}/v1")
+    return caller, model
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": -1_000_000, "completion_tokens": -1_000_000},
+        {"prompt_tokens": -5, "completion_tokens": 3},
+        {"prompt_tokens": 10**40, "completion_tokens": 1},
+        {"prompt_tokens": "many", "completion_tokens": []},
+    ],
+    ids=["negative", "half", "huge", "words"],
+)
+async def test_a_count_that_cannot_be_is_as_good_as_none(
+    house: House, playback: Playback, usage: dict[str, Any], stream: bool
+) -> None:
+    told = json.loads(GOOD) | {"usage": usage}
+    if stream:
+        delta = {"index": 0, "delta": {"content": "good"}, "finish_reason": "stop"}
+        chunk = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [delta]}
+        raw = f"data: {json.dumps(chunk)}\n\ndata: {json.dumps({**chunk, 'choices': [], 'usage': usage})}\n\ndata: [DONE]\n\n"
+        recording = Recording(raw.encode(), content_type="text/event-stream")
+    else:
+        recording = Recording(json.dumps(told).encode())
+    caller, model = await played(house, playback, recording)
+    body = {"model": model, "messages": MESSAGES, "stream": stream}
+    response = await caller.http.post("/v1/chat/completions", json=body)
+    assert "good" in response.text
+    entry = await house.last_charge(caller)
+    assert entry.receipt is not None
+    assert entry.receipt.usage.source == "counted"
+    assert entry.delta < 0
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"choices":[{"index":0,"message":"just text"}]}',
+        b'{"choices":[{"index":0,"message":{"content":' + b"[" * 2_000 + b"]" * 2_000 + b"}}]}",
+        b'{"choices":7}',
+        b"[1]",
+        b"null",
+    ],
+    ids=["text", "deep", "number", "list", "null"],
+)
+async def test_an_answer_nobody_can_read_fails_over(
+    house: House, playback: Playback, body: bytes, stream: bool
+) -> None:
+    caller, model = await played(house, playback, Recording(body), Recording(GOOD))
+    response = await caller.http.post(
+        "/v1/chat/completions", json={"model": model, "messages": MESSAGES, "stream": stream}
+    )
+    assert response.status_code == 200, response.text
+    assert "good" in response.text
+    assert (await house.last_charge(caller)).delta == -(3 * 1_000 + 1 * 10_000)
+
+
+async def test_half_a_surrogate_pair_reaches_the_client(house: House, playback: Playback) -> None:
+    body = GOOD.replace(b'"good"', b'"\\ud83d"')
+    caller, model = await played(house, playback, Recording(body))
+    response = await caller.http.post("/v1/chat/completions", json={"model": model, "messages": MESSAGES})
+    assert response.status_code == 200
+    assert b"\\ud83d" in response.content
+
+
+async def test_a_provider_that_repeats_key_and_address_is_not_repeated(house: House, playback: Playback) -> None:
+    caller, model = await house.caller(), await house.model()
+    tape = playback.tape(f"{model}-leak", Recording(b"", status=400))
+    channel = await house.channel(model, endpoint=f"{tape.url}/v1")
+    leak = {"error": {"message": f"bad key Bearer sk-upstream-{channel}-secret at {tape.url}/v1", "type": "x"}}
+    tape.recordings[:] = [Recording(json.dumps(leak).encode(), status=400)]
+    error = await refused(caller, {"model": model, "messages": MESSAGES})
+    assert error["message"].startswith("bad key")
+    assert f"sk-upstream-{channel}" not in json.dumps(error)
+    assert "127.0.0.1" not in json.dumps(error)
+
+
+@pytest.mark.parametrize("told", ["9" * 400, "inf", "nan", "-5", "soon"])
+async def test_a_wait_that_cannot_be_is_no_wait(house: House, playback: Playback, told: str) -> None:
+    limited = Recording(b'{"error":{"message":"slow"}}', status=429, headers={"retry-after-ms": told})
+    caller, model = await played(house, playback, limited)
+    response = await caller.http.post("/v1/chat/completions", json={"model": model, "messages": MESSAGES})
+    assert response.status_code == 429
+    assert int(response.headers.get("retry-after", "0")) <= 86_400
+
+
+async def test_what_is_not_there_has_an_id_and_says_what_is_allowed(house: House) -> None:
+    caller = await house.caller()
+    wrong = await caller.http.get("/v1/chat/completions")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
+    assert wrong.headers["x-request-id"] == wrong.json()["error"]["request_id"]
+    assert (await caller.http.post("/v1/chat/completions/", content=b"{}")).status_code == 404
