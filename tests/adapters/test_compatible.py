@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -324,3 +326,35 @@ def test_strict_providers_are_not_sent_what_openais_sdk_adds_to_a_message() -> N
     for name in ("groq", "mistral"):
         _, body = sent(name, {"messages": [echoed, *HELLO]})
         assert body["messages"][0] == {"role": "assistant", "content": "x"}
+
+
+# docs/crossings.md
+
+
+def ticked(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in sorted(names)) or "—"
+
+
+def line_of(name: str, row: OpenAICompatible) -> str:
+    """A row as docs/crossings.md has it. Fields that only some models lack stand in brackets."""
+    some = frozenset().union(*(rule.drop for rule in row.rules)) - row.drop
+    never = frozenset().union(*(rule.refuse for rule in row.rules)) - row.refuse
+    most = {f"{field} > {limit}" for field, limit in row.most.items()}
+    names = {**{old: new for rule in row.rules for old, new in rule.rename.items()}, **row.rename}
+    cells = (
+        f"`{name}`",
+        "as they are" if row.wire else "written anew",
+        ", ".join(f"`{old}` → `{new}`" for old, new in sorted(names.items())) or "—",
+        ticked(row.drop - {"stream_options"}) + (f" ({ticked(some)})" if some else ""),
+        ticked({*row.refuse, *most}) + (f" ({ticked(never)})" if never else ""),
+        {"never": "no", "tools": "in conversations with tool calls", "always": "yes"}[row.replay]
+        if "reasoning_content" in row.strip
+        else "as it is",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_page_of_crossings_says_what_the_row_says(name: str) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "crossings.md").read_text()
+    assert line_of(name, ROWS[name]) in page.splitlines()

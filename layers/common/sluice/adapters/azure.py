@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from urllib.parse import quote, urlsplit
 
-from sluice.adapters._openai import ENDPOINTS, ModelRule, OpenAIAdapter, OpenAICompatible
+from sluice.adapters._openai import ENDPOINTS, OpenAIAdapter, OpenAICompatible
+from sluice.adapters.openai import ADAPTER as OPENAI
 from sluice.types import Channel
 
 _DATED = re.compile(r"(^|&)api-version=\d{4}-")
@@ -38,8 +39,8 @@ ADAPTER = OpenAICompatible(
     wire="openai",
     roles={},
     private=frozenset(),
-    # Reasoning models refuse the older name of the cap; a deployment's own name may hide what it is.
-    rules=(ModelRule(r"o\d|gpt-([5-9]|\d\d)", rename={"max_tokens": "max_completion_tokens"}),),
+    # A deployment's model is one of OpenAI's, as far as its name tells.
+    rules=OPENAI.rules,
     kinds={
         "DeploymentNotFound": "model_not_found",
         "RateLimitReached": "rate_limit",
