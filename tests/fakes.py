@@ -11,7 +11,7 @@ from sluice.errors import Conflict, InsufficientQuota, NotFound, RateLimited
 from sluice.stores._items import pack_item
 from sluice.stores._journal import entry_fields
 from sluice.stores.entries import Checkpoint, prove
-from sluice.stores.wallets import MOST_HOLDS, credit_mark, wallet_of, wallet_pk
+from sluice.stores.wallets import MOST_HOLDS, credit_mark, refuse_correction, refuse_other_amount, wallet_of, wallet_pk
 from sluice.types import DayUsage, Entry, EntryKind, Hold, Nano, Proof, Receipt, Wallet
 
 # --- the ledger ------------------------------------------------------------------------------------------------------
@@ -80,12 +80,13 @@ class MemoryWallets:
         with self._one_at_a_time:
             image = self._images.get(wallet_id, {"available": 0, "holds": {}})
             mark = credit_mark(reference)
-            if mark not in image["holds"]:
-                if image["available"] + amount < 0:
-                    raise InsufficientQuota("not enough for the correction")
+            if mark in image["holds"]:
+                refuse_other_amount(image["holds"][mark]["c"], amount)
+            else:
+                refuse_correction(image["available"], -amount)
                 new = {"pk": wallet_pk(wallet_id), "sk": "WALLET", "balance": 0, "available": 0, "seq": 0, "holds": {}}
                 image = self._images.setdefault(wallet_id, new)
-                image["holds"][mark] = {"a": 0, "e": now + 100_000, "s": "credit"}
+                image["holds"][mark] = {"a": 0, "e": now + 100_000, "s": "credit", "c": amount}
                 self._write(wallet_id, [entry_fields("credit", reference, now, delta=amount)])
             return wallet_of(image)
 

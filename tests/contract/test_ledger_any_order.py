@@ -64,8 +64,10 @@ class AnyOrder(RuleBasedStateMachine):
         except InsufficientQuota:
             assert amount < 0
             assert reference not in self.credits
+        except Conflict:
+            assert self.credits[reference] != amount
         else:
-            self.credits.setdefault(reference, amount)
+            assert self.credits.setdefault(reference, amount) == amount
 
     @rule(request_id=REQUESTS, amount=AMOUNTS)
     def hold(self, request_id: str, amount: int) -> None:

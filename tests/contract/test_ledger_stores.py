@@ -80,9 +80,29 @@ def test_a_credit_makes_the_wallet_and_counts_once(books: Books) -> None:
     assert books.wallets.credit("ann", 20, "other", NOW) == Wallet("ann", 120, 120, 2)
 
 
+def test_a_reference_that_comes_with_another_amount_is_a_conflict_and_changes_nothing(books: Books) -> None:
+    books.wallets.credit("ann", 100, "ref", NOW)
+    for amount in (99, 0, -100):
+        with pytest.raises(Conflict, match=r"\$0\.0000001 already"):
+            books.wallets.credit("ann", amount, "ref", NOW)
+    assert books.wallet() == Wallet("ann", 100, 100, 1)
+
+
+def test_a_mark_of_before_that_does_not_tell_its_amount_counts_once_all_the_same(dynamodb: Tables) -> None:
+    wallets = Wallets(dynamodb.client, dynamodb.ledger)
+    wallets.credit("ann", 100, "ref", NOW)
+    dynamodb.client.update_item(
+        TableName=dynamodb.ledger,
+        Key={"pk": {"S": "W#ann"}, "sk": {"S": "WALLET"}},
+        UpdateExpression="REMOVE holds.#mark.c",
+        ExpressionAttributeNames={"#mark": "credit#ref"},
+    )
+    assert wallets.credit("ann", 100, "ref", NOW) == Wallet("ann", 100, 100, 1)
+
+
 def test_a_correction_takes_no_more_than_is_available(books: Books) -> None:
     held(books, amount=40, credit=100)
-    with pytest.raises(InsufficientQuota):
+    with pytest.raises(InsufficientQuota, match=r"takes \$0\.000000061 .* has \$0\.00000006 available"):
         books.wallets.credit("ann", -61, "too much", NOW)
     assert books.wallets.credit("ann", -60, "just", NOW).available == 0
     with pytest.raises(InsufficientQuota):

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from sluice.errors import Unavailable
 from sluice.stores.entries import Entries
-from sluice.stores.wallets import Wallets
+from sluice.stores.wallets import Wallets, refuse_other_amount
 from sluice.types import DayUsage, Entry, Hold, Nano, Receipt, Wallet
 
 log = logging.getLogger(__name__)
@@ -69,9 +69,11 @@ class Ledger:
     async def credit(self, wallet_id: str, amount: Nano, reference: str) -> Wallet:
         """Adds `amount` to a wallet, once per `reference` for ever, and makes the wallet where there is none.
 
-        A negative amount is a correction. Raises InsufficientQuota when it takes more than is available.
+        A negative amount is a correction, nothing opens a wallet that is empty. Raises InsufficientQuota when a correction
+        takes more than is available, Conflict when the reference has brought another amount.
         """
-        if await asyncio.to_thread(self._entries.credited, wallet_id, reference):
+        if before := await asyncio.to_thread(self._entries.credited, wallet_id, reference):
+            refuse_other_amount(before.delta, amount)
             return await self.wallet(wallet_id)
         return await asyncio.to_thread(self._wallets.credit, wallet_id, amount, reference, self._now())
 

@@ -136,22 +136,23 @@ class Wallets:
         """Adds `amount` (negative: a correction) once per `reference`, and makes the wallet where there is none.
 
         The reference is remembered here for a day; for longer the caller asks the journal. Raises InsufficientQuota
-        when a correction takes more than is available.
+        when a correction takes more than is available, Conflict when the reference has brought another amount.
         """
         mark_id = credit_mark(reference)
-        mark = {"a": 0, "e": now + CREDIT_SECONDS, "s": CREDIT}
+        mark = {"a": 0, "e": now + CREDIT_SECONDS, "s": CREDIT, "c": amount}
         fields = entry_fields("credit", reference, now, delta=amount)
         for _ in range(_TRIES):
             write = _Write(wallet_id).existing().without(mark_id).needing(-amount)
             write.row(mark_id, mark).enter(fields, available=amount, balance=amount)
             applied, image = self._send(write, answer="ALL_NEW")
             if not applied and not image:
-                _refuse_uncovered({"available": 0}, -amount, now)
+                refuse_correction(0, -amount)
                 applied, image = self._create(wallet_id, amount, {mark_id: mark}, fields)
-            if applied or mark_id in image.get("holds", {}):
+            if there := image.get("holds", {}).get(mark_id):
+                refuse_other_amount(there.get("c", amount), amount)
                 return wallet_of(image)
             if image:
-                _refuse_uncovered({"available": image["available"]}, -amount, now)
+                refuse_correction(image["available"], -amount)
         raise _busy()
 
     def sweep(self, wallet_id: str, now: int) -> list[Hold]:
@@ -421,6 +422,25 @@ def _refuse_uncovered(image: Image, amount: Nano, now: int) -> None:
         raise InsufficientQuota(
             f"Your balance has ${nano_to_usd(covered)} available and this needs ${nano_to_usd(amount)}. "
             "Add credit, or ask for fewer tokens (a lower max_tokens)."
+        )
+
+
+def refuse_correction(available: Nano, amount: Nano) -> None:
+    """Raises InsufficientQuota where a correction takes more than is available."""
+    if available < amount:
+        raise InsufficientQuota(
+            f"The correction takes ${nano_to_usd(amount)} and the wallet has ${nano_to_usd(available)} available: "
+            "it takes no more than that, and what open requests hold is not available."
+        )
+
+
+def refuse_other_amount(before: Nano, amount: Nano) -> None:
+    """A reference counts once, so one that comes with another amount is a mistake. Raises Conflict."""
+    if before != amount:
+        raise Conflict(
+            f"This reference has brought ${nano_to_usd(before)} already, and now says ${nano_to_usd(amount)}: nothing was "
+            "changed. Send another credit under a reference of its own.",
+            param="reference",
         )
 
 
