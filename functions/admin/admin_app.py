@@ -45,6 +45,7 @@ from sluice.prices import usd_to_nano
 ROOT = "/api/admin"
 
 PageSize = Annotated[int, Query(ge=1, le=1000)]
+SequenceNumber = Annotated[int, Query(ge=0, lt=10**16)]
 
 
 def create_app(deps: AdminDeps) -> FastAPI:
@@ -142,7 +143,7 @@ def _add_users(app: FastAPI, deps: AdminDeps) -> None:
         return UserShape.of(await deps.accounts.create_user(given.username, given.group, given.role))
 
     @app.get(f"{ROOT}/users", tags=["users"])
-    async def list_users(limit: PageSize = 100, after: str = "") -> Users:
+    async def list_users(limit: PageSize = 100, after: Annotated[str, Query(max_length=64)] = "") -> Users:
         users, following = await deps.accounts.users(limit, after)
         return Users(data=[UserShape.of(one) for one in users], next=following or None)
 
@@ -153,8 +154,7 @@ def _add_users(app: FastAPI, deps: AdminDeps) -> None:
     @app.patch(f"{ROOT}/users/{{user_id}}", tags=["users"])
     async def change_user(user_id: str, given: UserChanges) -> UserShape:
         """Changes what is sent. A suspended user's keys stop working within seconds."""
-        changed = await deps.accounts.change_user(user_id, group=given.group, role=given.role, state=given.state)
-        return UserShape.of(changed)
+        return UserShape.of(await deps.accounts.change_user(user_id, **given.given()))
 
 
 def _add_keys(app: FastAPI, deps: AdminDeps) -> None:
@@ -180,7 +180,10 @@ def _add_money(app: FastAPI, deps: AdminDeps) -> None:
     async def credit(
         user_id: str, given: NewCredit, idempotency_key: Annotated[str, Header(max_length=128)] = ""
     ) -> WalletShape:
-        """Adds to a wallet. With a `reference` (or an Idempotency-Key header) a repeated request credits once."""
+        """Adds to a wallet, or takes from what is available where `usd` is negative: a correction.
+
+        With a `reference` (or an Idempotency-Key header) a repeated request counts once; with another amount it is a 409.
+        """
         await deps.accounts.user(user_id)
         reference = given.reference or idempotency_key or secrets.token_hex(12)
         return WalletShape.of(await deps.ledger.credit(user_id, usd_to_nano(given.usd), f"credit/{reference}"))
@@ -191,7 +194,7 @@ def _add_money(app: FastAPI, deps: AdminDeps) -> None:
         return WalletShape.of(await deps.ledger.wallet(user_id))
 
     @app.get(f"{ROOT}/users/{{user_id}}/entries", tags=["money"])
-    async def list_entries(user_id: str, after: Annotated[int, Query(ge=0)] = 0, limit: PageSize = 100) -> Entries:
+    async def list_entries(user_id: str, after: SequenceNumber = 0, limit: PageSize = 100) -> Entries:
         """The wallet's journal, `limit` writes of it, in order. It trails the wallet by about a second."""
         await deps.accounts.user(user_id)
         entries = await deps.ledger.entries(user_id, after, limit)
@@ -203,7 +206,7 @@ def _add_money(app: FastAPI, deps: AdminDeps) -> None:
     async def list_usage(
         user_id: str,
         first: Annotated[date | None, Query(alias="from")] = None,
-        last: Annotated[date | None, Query(alias="to")] = None,
+        last: Annotated[date | None, Query(alias="to", ge=date(1970, 1, 1))] = None,
     ) -> UsageDays:
         """What was spent per UTC day and model, both days included; the last 31 days where none are named."""
         await deps.accounts.user(user_id)

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import asdict
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StrictBool, StrictInt, StrictStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+)
+from pydantic_core import PydanticCustomError
 
 from sluice.catalog import Described
 from sluice.envelope import Amount
@@ -29,9 +41,24 @@ from sluice.types import (
     User,
 )
 
-Rate = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=9, description="USD per million tokens")]
-Each = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=9, description="USD for one")]
-Words = list[StrictStr]
+_PLAIN = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+
+
+def _plain(given: Any) -> Any:
+    """Of texts only what everybody reads as the same number: `Decimal` also takes "1_000", blanks and other scripts' digits."""
+    if isinstance(given, str) and not _PLAIN.fullmatch(given):
+        raise PydanticCustomError("plain_decimal", "Input should be a number, as text in plain digits such as 12.5")
+    return given
+
+
+def _each_once(given: list[str]) -> list[str]:
+    return list(dict.fromkeys(given))
+
+
+Plain = Annotated[Decimal, BeforeValidator(_plain)]
+Rate = Annotated[Plain, Field(ge=0, le=1_000_000, decimal_places=9, description="USD per million tokens")]
+Each = Annotated[Plain, Field(ge=0, le=1_000_000, decimal_places=9, description="USD for one")]
+Words = Annotated[list[StrictStr], Field(max_length=1000), AfterValidator(_each_once)]
 
 
 class Given(BaseModel):
@@ -56,7 +83,9 @@ class ChannelChanges(Given):
     endpoint: StrictStr = Field(default="", description="base URL; empty for the adapter's own")
     proxy: StrictStr = Field(default="", description="http, https or socks5 URL; empty for none")
     groups: Words = Field(default=[], description="user groups it serves; empty for every group")
-    mapping: dict[StrictStr, StrictStr] = Field(default={}, description="the client's model name -> the provider's")
+    mapping: dict[StrictStr, StrictStr] = Field(
+        default={}, max_length=1000, description="the client's model name -> the provider's"
+    )
 
     def given(self) -> dict[str, Any]:
         """The fields that were sent, as a Channel holds them."""
@@ -230,7 +259,11 @@ class Prices(BaseModel):
 
 # --- models ---
 
-Modalities = list[Literal["text", "image", "audio", "video", "file", "embedding"]]
+Modalities = Annotated[
+    list[Literal["text", "image", "audio", "video", "file", "embedding"]],
+    Field(max_length=100),
+    AfterValidator(_each_once),
+]
 
 
 class NewModel(Given):
@@ -310,9 +343,13 @@ class NewUser(Given):
 class UserChanges(Given):
     """Every field may be left out, and then stays as it is."""
 
-    group: StrictStr | None = None
-    role: Literal["user", "admin"] | None = None
-    state: Literal["active", "suspended"] | None = None
+    group: StrictStr = ""
+    role: Literal["user", "admin"] = "user"
+    state: Literal["active", "suspended"] = "active"
+
+    def given(self) -> dict[str, Any]:
+        """The fields that were sent."""
+        return self.model_dump(exclude_unset=True)
 
 
 class UserShape(BaseModel):
@@ -347,7 +384,7 @@ class NewKey(Given):
     models: list[Annotated[StrictStr, Field(min_length=1, max_length=200)]] = Field(
         default=[], max_length=500, description="the only models it may use; empty for every model"
     )
-    expires: StrictInt = Field(default=0, ge=0, description="when it ends; 0 for never")
+    expires: StrictInt = Field(default=0, ge=0, le=10**11, description="when it ends; 0 for never")
 
 
 class KeyShape(BaseModel):
@@ -388,7 +425,15 @@ class Keys(BaseModel):
 
 
 class NewCredit(Given):
-    usd: Annotated[Decimal, Field(gt=0, le=1_000_000_000, decimal_places=9, description="USD, a number or a text")]
+    usd: Annotated[
+        Plain,
+        Field(
+            ge=-1_000_000_000,
+            le=1_000_000_000,
+            decimal_places=9,
+            description="USD, a number or a text; below zero a correction, zero only opens the wallet",
+        ),
+    ]
     reference: StrictStr | None = Field(
         default=None, min_length=1, max_length=128, description="credits once, however often it is sent"
     )

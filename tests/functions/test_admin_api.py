@@ -9,8 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
 import admin_app
+import admin_shapes
 from infra.local.scripted_upstream import ScriptedUpstream
 from sluice import models
 from sluice.cache import mark_names
@@ -109,6 +113,9 @@ async def test_a_channel_may_bring_its_own_id_once(api: httpx.AsyncClient) -> No
         ({"mapping": {"a": 1}}, "mapping.a"),
         ({"secret": 5}, "secret"),
         ({"modles": ["a"]}, "modles"),
+        ({"models": ["gpt"] * 1001}, "models"),
+        ({"groups": ["vip"] * 1001}, "groups"),
+        ({"mapping": {str(number): "gpt" for number in range(1001)}}, "mapping"),
     ],
 )
 async def test_a_bad_field_is_named_when_made_and_when_changed(
@@ -119,6 +126,13 @@ async def test_a_bad_field_is_named_when_made_and_when_changed(
     before = await good(api.get("channels/a"))
     await bad(api.patch("channels/a", json=change), 400, param)
     assert await good(api.get("channels/a")) == before
+
+
+async def test_a_model_that_is_named_twice_is_served_once(api: httpx.AsyncClient) -> None:
+    made = await good(
+        api.post("channels", json={**CHANNEL, "models": ["b", "a", "b"] * 300, "groups": ["g", "g"]}), 201
+    )
+    assert (made["models"], made["groups"]) == (["b", "a"], ["g"])
 
 
 @pytest.mark.parametrize("field", ["type", "name", "models"])
@@ -289,11 +303,31 @@ async def test_every_kind_of_price_is_kept_as_it_was_put(api: httpx.AsyncClient)
         ('{"input": 1, "output": 1, "currency": "EUR"}', "currency"),
         ('{"input": 1, "output": 1, "per_image": -1}', "per_image"),
         ('{"input": 1, "output": 1, "cached_input": "1e-10"}', "cached_input"),
+        ('{"input": 1, "output": "1_000"}', "output"),
+        ('{"input": " 1 ", "output": 1}', "input"),
+        ('{"input": "\\uff11\\uff12", "output": 1}', "input"),
+        ('{"input": 1, "output": 1, "per_image": "1\\n"}', "per_image"),
     ],
 )
 async def test_a_bad_price_is_named(api: httpx.AsyncClient, body: str, param: str) -> None:
     await bad(api.put("prices/m", content=body, headers=JSON), 400, param)
     assert await good(api.get("prices")) == {"data": []}
+
+
+RATE = TypeAdapter(admin_shapes.Rate)
+
+
+@given(st.one_of(st.text(alphabet="0123456789._ eE+-\u0661\uff11\n", max_size=8), st.text(max_size=5)))
+def test_a_text_is_a_price_only_in_plain_digits(text: str) -> None:
+    is_plain = set(text) <= set("0123456789.-") and text.strip(".-") == text.removeprefix("-") and text.count(".") < 2
+    try:
+        price = RATE.validate_python(text)
+    except ValidationError:
+        # Plain, and refused: below zero, no number at all, or out of bounds.
+        assert not is_plain or text in ("", "-") or text.startswith("-") or float(text) > 10**6
+    else:
+        assert is_plain
+        assert float(price) == float(text)
 
 
 @pytest.mark.parametrize("body", ["", "{", "[]", '"text"', "NaN", '{"input": NaN}', "\xff", "[" * 100_000])
@@ -371,6 +405,50 @@ async def test_a_user_is_made_listed_and_changed(api: httpx.AsyncClient) -> None
 @pytest.mark.parametrize(
     ("body", "param"),
     [
+        ({"group": None}, "group"),
+        ({"role": None}, "role"),
+        ({"state": None}, "state"),
+        ({"group": ""}, "group"),
+        ({"state": "gone"}, "state"),
+        ({"username": "bob"}, "username"),
+    ],
+)
+async def test_a_bad_change_of_a_user_is_named_and_changes_nothing(
+    api: httpx.AsyncClient, body: dict[str, Any], param: str
+) -> None:
+    user = await good(api.post("users", json={"username": "ann"}), 201)
+    await bad(api.patch(f"users/{user['id']}", json={"role": "admin", **body}), 400, param)
+    assert await good(api.get(f"users/{user['id']}")) == user
+
+
+@pytest.mark.parametrize("user_id", ["x" * 3000, "x" * 65, "a%20b", "%00", "%F0%9F%92%B8", "%EF%BC%91"])
+async def test_an_id_that_cannot_be_one_is_not_found_and_the_database_is_not_asked(
+    api: httpx.AsyncClient, desk: Desk, user_id: str
+) -> None:
+    await good(api.get("users"))  # the caller's own key is known from here on
+    reads = desk.accounts.reads
+    for answer in (
+        api.get(f"users/{user_id}"),
+        api.patch(f"users/{user_id}", json={"group": "g"}),
+        api.patch(f"users/{user_id}", json={}),
+        api.get(f"users/{user_id}/keys"),
+        api.post(f"users/{user_id}/keys"),
+        api.delete(f"users/{user_id}/keys/key_1"),
+        api.delete(f"users/user_1/keys/{user_id}"),
+        api.post(f"users/{user_id}/credit", json={"usd": 1}),
+        api.get(f"users/{user_id}/wallet"),
+        api.get(f"users/{user_id}/entries"),
+        api.get(f"users/{user_id}/usage"),
+        api.get(f"users/{user_id}/proof"),
+    ):
+        assert len(await bad(answer, 404, code="not_found")) < 200
+    await bad(api.get("users", params={"after": "x" * 65}), 400, "after")
+    assert desk.accounts.reads == reads
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
         ({}, "username"),
         ({"username": "a b"}, "username"),
         ({"username": "a", "group": ""}, "group"),
@@ -421,6 +499,8 @@ async def test_a_key_needs_no_body(api: httpx.AsyncClient) -> None:
     [
         ({"expires": 5}, "expires"),
         ({"expires": -1}, "expires"),
+        ({"expires": 10**50}, "expires"),
+        ({"models": ["m"] * 501}, "models"),
         ({"models": [""]}, "models.0"),
         ({"name": "x" * 65}, "name"),
         ({"name": 1}, "name"),
@@ -462,8 +542,12 @@ async def test_credit_is_exact(api: httpx.AsyncClient, ann: str, usd: str) -> No
     "body",
     [
         "{}",
-        '{"usd": 0}',
-        '{"usd": -1}',
+        '{"usd": null}',
+        '{"usd": -1e10}',
+        '{"usd": "1_000"}',
+        '{"usd": " 1"}',
+        '{"usd": "+1"}',
+        '{"usd": "\\uff11"}',
         '{"usd": "1.0000000001"}',
         '{"usd": 1e10}',
         '{"usd": 1e999999999}',
@@ -486,6 +570,62 @@ async def test_a_repeated_credit_counts_once_by_reference_or_header(api: httpx.A
     await good(api.post(f"{ann}/credit", json={"usd": 100}))
     await good(api.post(f"{ann}/credit", json={"usd": 100}))
     assert (await good(api.get(f"{ann}/wallet")))["balance"]["usd"] == "211"
+
+
+@pytest.mark.parametrize("is_delivered", [False, True])
+async def test_a_reference_with_another_amount_is_a_conflict(
+    api: httpx.AsyncClient, desk: Desk, ann: str, is_delivered: bool
+) -> None:
+    credit = {"usd": "1.5", "reference": "invoice-1"}
+    wallet = await good(api.post(f"{ann}/credit", json=credit))
+    if is_delivered:
+        await desk.deliver()
+    for usd in (2, "-1.5", 0):
+        told = await bad(api.post(f"{ann}/credit", json={**credit, "usd": usd}), 409, "reference", "conflict")
+        assert "$1.5 already" in told
+    header = {"idempotency-key": "invoice-1"}
+    await bad(api.post(f"{ann}/credit", json={"usd": 3}, headers=header), 409, "reference", "conflict")
+    assert await good(api.post(f"{ann}/credit", json=credit)) == wallet
+
+
+async def test_a_correction_takes_what_is_available_and_no_more(api: httpx.AsyncClient, desk: Desk, ann: str) -> None:
+    told = await bad(api.post(f"{ann}/credit", json={"usd": "-0.5"}), 402, code="insufficient_quota")
+    assert "$0.5" in told
+    await good(api.post(f"{ann}/credit", json={"usd": 10}))
+    await desk.ledger.hold(ann.removeprefix("users/"), "req_1", 4 * 10**9)
+    told = await bad(api.post(f"{ann}/credit", json={"usd": "-6.000000001"}), 402, code="insufficient_quota")
+    assert "$6 available" in told
+    wallet = await good(api.post(f"{ann}/credit", json={"usd": -6, "reference": "correction"}))
+    assert wallet == await good(api.post(f"{ann}/credit", json={"usd": -6, "reference": "correction"}))
+    assert (wallet["balance"]["usd"], wallet["available"]["usd"], wallet["held"]["usd"]) == ("4", "0", "4")
+
+
+async def test_a_credit_of_nothing_opens_the_wallet(api: httpx.AsyncClient, desk: Desk, ann: str) -> None:
+    wallet = await good(api.post(f"{ann}/credit", json={"usd": 0}))
+    assert wallet["balance"] == {"usd": "0", "nano": 0}
+    hold = await desk.ledger.hold(ann.removeprefix("users/"), "req_1", 0)
+    assert hold.amount == 0
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(credits=st.lists(st.tuples(st.sampled_from("abc"), st.integers(-50, 50)), max_size=12))
+async def test_credits_and_corrections_in_any_order_add_up(credits: list[tuple[str, int]]) -> None:
+    desk = Desk()
+    _, token = await desk.key("boss", role="admin")
+    user_id, _ = await desk.key("ann")
+    counted: dict[str, int] = {}
+    async with caller(admin_app.create_app(desk.admin), token) as client:
+        for reference, nano in credits:
+            body = {"usd": f"{'-' * (nano < 0)}0.{abs(nano):09d}", "reference": reference}
+            status = (await client.post(f"/api/admin/users/{user_id}/credit", json=body)).status_code
+            if reference in counted:
+                assert status == (200 if counted[reference] == nano else 409)
+            elif sum(counted.values()) + nano < 0:
+                assert status == 402
+            else:
+                assert status == 200
+                counted[reference] = nano
+    assert (await desk.ledger.wallet(user_id)).balance == sum(counted.values())
 
 
 async def test_a_foreign_user_has_no_money_here(api: httpx.AsyncClient) -> None:
@@ -522,10 +662,16 @@ async def test_entries_usage_and_proof_tell_where_the_money_went(api: httpx.Asyn
     assert (told["output"], told["cache_write"], told["units"]) == (20, 4, {"image": 2})
     assert entries["data"][2]["balance"]["usd"] == "0.75"
     assert entries["next"] is None
-    (day,) = (await good(api.get(f"{ann}/usage")))["data"]
+    days = (await good(api.get(f"{ann}/usage")))["data"]
+    (day,) = days
     assert (day["model"], day["requests"], day["cost"]) == ("gpt", 1, {"usd": "0.25", "nano": 250_000_000})
     assert (await good(api.get(f"{ann}/usage", params={"to": "2020-01-01"})))["data"] == []
     await bad(api.get(f"{ann}/usage", params={"from": "yesterday"}), 400, "from")
+    for bound in ("0001-01-01", "0001-01-30", "1969-12-31", "10000-01-01"):
+        await bad(api.get(f"{ann}/usage", params={"to": bound}), 400, "to")
+    everything = {"from": "0001-01-01", "to": "9999-12-31"}
+    assert (await good(api.get(f"{ann}/usage", params=everything)))["data"] == days
+    await bad(api.get(f"{ann}/entries", params={"after": 10**16}), 400, "after")
     proof = await good(api.get(f"{ann}/proof"))
     assert (proof["holds_true"], proof["balance"]["usd"], proof["drift"]["nano"]) == (True, "0.75", 0)
 

@@ -26,6 +26,8 @@ REMEMBERED = 10_000
 """Keys remembered by a process, known and unknown ones counted apart, so that guesses never push out real ones."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
+_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+"""What an id of a user or a key looks like. A database refuses a longer key than it takes, and that is no outage."""
 
 
 class AccountRows(Protocol):
@@ -173,6 +175,7 @@ class AccountEditor:
 
     async def user(self, user_id: str) -> User:
         """Raises NotFound."""
+        _check_id("user", user_id)
         user = await asyncio.to_thread(self._accounts.get_user, user_id)
         if user is None:
             raise NotFound(f"There is no user {user_id!r}.")
@@ -191,6 +194,7 @@ class AccountEditor:
         state: Literal["active", "suspended"] | None = None,
     ) -> User:
         """Changes what is given. Raises NotFound, BadRequest."""
+        _check_id("user", user_id)
         if group is not None:
             _check_name("group", group)
         given: dict[str, str | None] = {"group": group, "role": role, "state": state}
@@ -203,6 +207,7 @@ class AccountEditor:
         self, user_id: str, name: str = "", models: frozenset[str] = frozenset(), expires: int = 0
     ) -> tuple[ApiKey, Secret]:
         """A new key and, this once, its plain form. `expires` is in epoch seconds, 0 for never. Raises NotFound."""
+        _check_id("user", user_id)
         if expires and expires <= self._clock():
             raise BadRequest("'expires' must lie in the future (epoch seconds), or be 0 for never.", param="expires")
         if len(name) > 64:
@@ -222,6 +227,8 @@ class AccountEditor:
 
     async def revoke_key(self, user_id: str, key_id: str) -> None:
         """Ends a key for good; ending it again changes nothing. Raises NotFound."""
+        _check_id("user", user_id)
+        _check_id("key", key_id)
         await asyncio.to_thread(self._accounts.revoke_key, user_id, key_id)
 
     async def bootstrap_admin(self) -> tuple[User, Secret] | None:
@@ -254,6 +261,11 @@ class AccountEditor:
 
     def _new_id(self, kind: str) -> str:
         return f"{kind}_{self._random_bytes(10).hex()}"
+
+
+def _check_id(kind: str, given: str) -> None:
+    if not _ID.fullmatch(given):
+        raise NotFound(f"There is no {kind} of this id: it takes 1 to 64 letters, digits or _ . -")
 
 
 def _check_name(field: str, value: str) -> None:
