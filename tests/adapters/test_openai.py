@@ -10,7 +10,7 @@ import pytest
 from sluice import adapters
 from sluice.adapters._openai import OpenAICompatible, retry_after
 from sluice.errors import ProviderError
-from sluice.types import Channel, ChatRequest, Frame, Secret, Text, UpstreamRequest
+from sluice.types import Channel, ChatRequest, Finish, Frame, Secret, Text, UpstreamRequest
 from tests.adapters.test_every_adapter import decoded, played
 
 RECORDED = Path(__file__).resolve().parents[3] / "shared" / "fixtures" / "openai"
@@ -78,6 +78,19 @@ def test_an_error_in_an_openrouter_chunk_is_seen_before_its_choices() -> None:
     with pytest.raises(ProviderError) as met:
         list(adapter.feed(Frame('{"error":{"code":502,"message":"gone"},"choices":[{"delta":{"content":""}}]}')))
     assert met.value.kind == "server"
+
+
+def test_a_choice_that_has_ended_is_not_opened_again() -> None:
+    adapter = adapters.load("openai").adapter(0)
+    frames = (
+        '{"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}',
+        '{"choices":[{"index":0,"delta":{}}]}',
+    )
+    events = [event for data in frames for event in adapter.feed(Frame(data))] + [
+        *adapter.feed(Frame("[DONE]")),
+        *adapter.finish(),
+    ]
+    assert [event for event in events if isinstance(event, Finish)] == [Finish("stop")]
 
 
 @pytest.mark.parametrize("data", ["{", "[]", "null", "<html>"])

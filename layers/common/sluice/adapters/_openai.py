@@ -306,7 +306,8 @@ class OpenAIAdapter:
 
     def _choice(self, choice: Mapping[str, Any]) -> Iterator[Event]:
         index = number(choice.get("index"))
-        self._open.add(index)
+        if index not in self._finished:
+            self._open.add(index)
         self._whole = self._whole or (isinstance(choice.get("message"), Mapping) and not choice.get("delta"))
         for event in self.delta(choice.get("delta") or choice.get("message") or {}, index):
             self._spoke.add(index)
