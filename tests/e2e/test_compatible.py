@@ -19,16 +19,7 @@ ROWS = [name for name in sorted(adapters.available()) if isinstance(adapters.loa
 STREAMS = [
     path for name in ROWS for path in sorted((CASES / name).glob("*.sse")) if path.stem != "two_choices_reasoning"
 ]
-ANEW = [path for path in STREAMS if not adapters.load(path.parent.name).wire]
-
-
-async def chunks_of(house: House, playback: Playback, path: Path, **more: Any) -> tuple[list[ChatCompletionChunk], Any]:
-    """The SDK's chunks of a played case, and the charge."""
-    caller, model = await house.caller(), await house.model()
-    tape = playback.tape("case", Recording(path.read_bytes(), piece=11))
-    await house.channel(model, type=path.parent.name, endpoint=f"{tape.url}/v1")
-    stream = await caller.sdk.chat.completions.create(model=model, messages=MESSAGES, stream=True, **more)
-    return [chunk async for chunk in stream], await house.last_charge(caller)
+COUNTING_ODDLY = frozenset({"groq", "hunyuan", "minimax", "moonshot", "vllm", "xai"})
 
 
 def gathered(chunks: list[ChatCompletionChunk]) -> dict[str, Any]:
@@ -54,28 +45,36 @@ def gathered(chunks: list[ChatCompletionChunk]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", STREAMS, ids=name_of)
 async def test_the_sdk_reads_what_the_provider_said(house: House, playback: Playback, path: Path) -> None:
-    chunks, entry = await chunks_of(house, playback, path, stream_options={"include_usage": True})
-    told = expected(path)
+    name, told = path.parent.name, expected(path)
+    caller, model = await house.caller(), await house.model()
+    tape = playback.tape("case", Recording(path.read_bytes(), piece=11))
+    await house.channel(model, type=name, endpoint=f"{tape.url}/v1")
+    stream = await caller.sdk.chat.completions.create(
+        model=model, messages=MESSAGES, stream=True, stream_options={"include_usage": True}
+    )
+    *chunks, last = [chunk async for chunk in stream]
     assert gathered(chunks) == told["choices"]["0"]
-    usage = chunks[-1].usage
-    assert usage is not None
-    assert chunks[-1].choices == []
-    assert (usage.prompt_tokens, entry.receipt.usage.output) == (told["usage"]["input"], told["usage"]["output"])
-    assert entry.delta == -(told["usage"]["input"] * 1_000 + told["usage"]["output"] * 10_000)
-    assert entry.receipt.usage.source == "provider"
+    assert last.usage is not None
+    assert (last.choices, last.usage.prompt_tokens) == ([], told["usage"]["input"])
+    if not adapters.load(name).wire:
+        assert last.usage.completion_tokens == told["usage"]["output"]
+        looks_clean(chunks)
+    if name in COUNTING_ODDLY:
+        entry = await house.last_charge(caller)
+        assert entry.delta == -(told["usage"]["input"] * 1_000 + told["usage"]["output"] * 10_000)
+        assert entry.receipt is not None
+        assert entry.receipt.usage.source == "provider"
 
 
-@pytest.mark.parametrize("path", ANEW, ids=name_of)
-async def test_a_stream_that_was_not_clean_is(house: House, playback: Playback, path: Path) -> None:
-    chunks, _ = await chunks_of(house, playback, path)
+def looks_clean(chunks: list[ChatCompletionChunk]) -> None:
+    """As OpenAI's own would, but for the usage at the end."""
     assert len({(chunk.id, chunk.created, chunk.model, chunk.object) for chunk in chunks}) == 1
     assert chunks[0].id.startswith("chatcmpl-")
     assert all(len(chunk.choices) == 1 and chunk.usage is None for chunk in chunks)
     assert [chunk.choices[0].finish_reason for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
     assert chunks[-1].choices[0].finish_reason in ("stop", "length", "tool_calls", "content_filter")
     assert [chunk.choices[0].delta.role for chunk in chunks] == ["assistant"] + [None] * (len(chunks) - 1)
-    deltas = [call for chunk in chunks for call in chunk.choices[0].delta.tool_calls or ()]
-    assert all(call.id != "" for call in deltas)
+    assert all(call.id != "" for chunk in chunks for call in chunk.choices[0].delta.tool_calls or ())
 
 
 @pytest.mark.parametrize("name", ROWS)
