@@ -15,7 +15,7 @@ import pytest
 from sluice import adapters
 from sluice.errors import ProviderError
 from sluice.types import Frame
-from tests.adapters.test_every_adapter import decoded, played
+from tests.adapters.test_every_adapter import decoded, frames_of, played
 
 FIXTURES = Path(__file__).resolve().parents[3] / "shared" / "fixtures"
 RECORDED = {
@@ -23,43 +23,57 @@ RECORDED = {
     for path in sorted((Path(__file__).parent / "recorded").glob("*.expected.json"))
 }
 ANSWERS = [name for name, row in RECORDED.items() if "kind" not in row]
-STREAMS = [name for name in ANSWERS if RECORDED[name]["fixture"].endswith(".sse")]
+TEXTS = [name for name in ANSWERS if RECORDED[name]["fixture"].endswith(".sse")]
+BYTES = [name for name in ANSWERS if RECORDED[name]["fixture"].endswith((".sse", ".bin"))]
 ERRORS = [name for name, row in RECORDED.items() if "kind" in row]
+
+ELSEWHERE = {
+    "responses": "no provider is asked in the format of OpenAI's Responses",
+    "decoded": "the same stream as its .bin, with its framing taken off",
+    "native_reasoning_head": "the first frame alone",
+}
+"""Streams that are no answer of a chat adapter's, by a word of their names, and why."""
 
 pytestmark = pytest.mark.skipif(not FIXTURES.is_dir(), reason="the recorded traffic is kept outside the repository")
 
 
-def raw_of(name: str) -> bytes:
-    return (FIXTURES / RECORDED[name]["fixture"]).read_bytes()
-
-
-def frames_of(name: str, raw: bytes) -> list[Frame]:
-    return decoded([raw]) if name in STREAMS else [Frame(raw.decode())]
+def path_of(name: str) -> Path:
+    return FIXTURES / str(RECORDED[name]["fixture"])
 
 
 def answer_of(name: str) -> dict[str, Any]:
     return {field: RECORDED[name][field] for field in ("choices", "usage")}
 
 
+def test_every_recorded_stream_is_read_here() -> None:
+    streams = {
+        str(path.relative_to(FIXTURES)) for kind in ("sse", "bin", "ndjson") for path in FIXTURES.glob(f"*/*.{kind}")
+    }
+    left = streams - {row["fixture"] for row in RECORDED.values()}
+    assert not [path for path in left if not any(word in path for word in ELSEWHERE)]
+
+
 @pytest.mark.parametrize("name", ANSWERS)
 def test_a_recorded_answer_is_read(name: str) -> None:
-    assert played(RECORDED[name]["adapter"], frames_of(name, raw_of(name))) == answer_of(name)
+    path = path_of(name)
+    frames = [Frame(path.read_text())] if path.suffix == ".json" else frames_of(path)
+    assert played(RECORDED[name]["adapter"], frames) == answer_of(name)
 
 
-@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize("name", TEXTS)
 def test_a_recorded_stream_is_read_with_other_line_ends_and_comments(name: str) -> None:
-    lines = raw_of(name).replace(b"\r\n", b"\n")
+    lines = path_of(name).read_bytes().replace(b"\r\n", b"\n")
     for raw in (lines, lines.replace(b"\n", b"\r\n"), lines.replace(b"\n\n", b"\n\n: keep-alive\n\n")):
-        assert played(RECORDED[name]["adapter"], frames_of(name, raw)) == answer_of(name)
+        assert played(RECORDED[name]["adapter"], decoded([raw])) == answer_of(name)
 
 
-@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize("name", BYTES)
 def test_a_recorded_stream_is_read_in_any_cut(name: str) -> None:
-    raw = raw_of(name)
-    whole = decoded([raw])
+    path = path_of(name)
+    raw, whole = path.read_bytes(), frames_of(path)
     for at in range(len(raw)):
-        assert decoded([raw[:at], raw[at:]]) == whole
-    bytewise = decoded([raw[at : at + 1] for at in range(len(raw))])
+        assert decoded([raw[:at], raw[at:]], path.suffix) == whole
+    bytewise = decoded([raw[at : at + 1] for at in range(len(raw))], path.suffix)
     assert played(RECORDED[name]["adapter"], bytewise) == answer_of(name)
 
 
@@ -68,10 +82,10 @@ def test_a_recorded_error_has_its_kind(name: str) -> None:
     """An error with status 200 stands where an answer should."""
     row = RECORDED[name]
     if row["status"] >= 400:
-        error = adapters.load(row["adapter"]).adapter(0).error(row["status"], {}, raw_of(name))
+        error = adapters.load(row["adapter"]).adapter(0).error(row["status"], {}, path_of(name).read_bytes())
     else:
-        raw = raw_of(name)
-        frames = decoded([raw]) if row["fixture"].endswith(".sse") else [Frame(raw.decode())]
+        path = path_of(name)
+        frames = frames_of(path) if path.suffix == ".sse" else [Frame(path.read_text())]
         with pytest.raises(ProviderError) as met:
             played(row["adapter"], frames)
         error = met.value
