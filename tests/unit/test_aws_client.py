@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import random
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
+import httpcore
 import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -147,6 +150,39 @@ def test_what_does_not_end_is_said_after_the_last_try() -> None:
     with scripted(*[BROKEN] * 4) as (dynamodb, _, __), pytest.raises(EndpointConnectionError) as met:
         dynamodb.get_item(TableName="t")
     assert SECRET not in str(met.value)
+
+
+def test_a_service_that_is_silent_is_waited_for_twice() -> None:
+    waits: list[float] = []
+    # The kernel takes the connections and nobody answers: a process that hangs, or was stopped.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(0)
+        own = client(f"http://127.0.0.1:{silent.getsockname()[1]}", silence=0.1, sleep=waits.append)
+        began = time.monotonic()
+        with pytest.raises(EndpointConnectionError):
+            own.get_item(TableName="t")
+        assert 0.2 <= time.monotonic() - began < 1
+        own.close()
+        asked = [silent.accept()[0] for _ in range(2)]
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+        for connection in asked:
+            connection.close()
+    assert len(waits) == 1
+
+
+def test_a_silence_among_quick_failures_uses_up_two_tries() -> None:
+    with scripted(BROKEN, DOWN) as (dynamodb, server, waits), pytest.raises(EndpointConnectionError):
+        sent = dynamodb._send
+
+        def then_silent(*given: Any) -> Any:
+            if len(server.seen) == 2:
+                raise httpcore.ReadTimeout
+            return sent(*given)
+
+        dynamodb._send = then_silent  # type: ignore[method-assign]
+        dynamodb.get_item(TableName="t")
+    assert len(server.seen) == len(waits) == 2
 
 
 def test_pages_are_followed() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sluice import catalog as catalog_module
 from sluice.catalog import FRESH_SECONDS, CatalogEditor, LiveCatalog
 from sluice.errors import BadRequest, Conflict, NotFound, Unavailable
 from sluice.types import Channel, Model, SealedChannel, Secret, Snapshot
@@ -139,6 +140,29 @@ async def test_a_store_that_is_down_leaves_the_catalog_held_and_is_not_asked_by_
     desk.clock.now += 2
     await desk.live.current()
     assert desk.store.reads == 2
+
+
+async def test_a_store_that_is_silent_is_not_waited_for_where_a_catalog_is_held(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog_module, "CHECK_SECONDS", 0.05)
+    let_go = threading.Event()
+
+    class Silent(MemoryCatalogStore):
+        def version(self) -> int:
+            assert let_go.wait(10)
+            return super().version()
+
+    store = Silent()
+    live = LiveCatalog(store, desk.vault(), desk.clock, 2.0)
+    assert (await live.current()).version == 0
+    await desk.editor.create_channel(channel())
+    store._snapshot = desk.store.rows()
+    desk.clock.now += 60
+    assert (await live.current()).version == 0
+    let_go.set()
+    assert (await live.poll()).catalog.version == 1
+    assert (await live.current()).version == 1
 
 
 async def test_a_store_that_is_down_at_a_cold_start_is_unavailable_and_then_recovers(desk: Desk) -> None:

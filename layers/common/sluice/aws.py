@@ -33,7 +33,10 @@ _THROTTLED = frozenset(
     {"ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded", "ThrottledException"}
 )
 _TRIES = 4
-_TIMEOUTS = {"timeout": {"connect": 2.0, "pool": 5.0, "read": 5.0, "write": 5.0}}
+_TIMED_OUT_COUNTS = 2
+"""How many tries one that ran out of time counts: whoever does not answer twice is waited for twice, not four times."""
+SILENCE_SECONDS = 2.0
+"""A hundred times what these services take; a request waits for two of it before it hears of an outage."""
 _FAILURES = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
 
 
@@ -68,7 +71,8 @@ class AwsClient:
     """`client.update_item(**arguments)` for any operation of the service. Threads may share it.
 
     Raises ClientError (or its kind by code) when AWS refuses, EndpointConnectionError when it does not answer. Both only
-    after throttles, 5xx and broken connections were tried again: every call of ours may be sent twice.
+    after throttles, 5xx and broken connections were tried again: every call of ours may be sent twice. `silence`, in
+    seconds, is the longest wait for any part of one try's answer.
     """
 
     def __init__(
@@ -77,12 +81,14 @@ class AwsClient:
         environment: AwsEnvironment,
         *,
         connections: int = 32,
+        silence: float = SILENCE_SECONDS,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
         rng: random.Random | None = None,
     ) -> None:
         self._service = service
         self._environment = environment
+        self._timeouts = {"timeout": dict.fromkeys(("connect", "pool", "read", "write"), silence)}
         self._clock = clock
         self._sleep = sleep
         self._rng = rng or random.Random()
@@ -109,24 +115,26 @@ class AwsClient:
 
     def call(self, operation: str, **arguments: Any) -> Any:
         body = orjson.dumps(arguments, default=_blob)
-        for left in range(_TRIES - 1, -1, -1):
+        left = _TRIES
+        while True:
             try:
                 status, answer = self._send(operation, body)
             except _FAILURES as error:
-                if not left:
+                left -= _TIMED_OUT_COUNTS if isinstance(error, httpcore.TimeoutException) else 1
+                if left <= 0:
                     raise EndpointConnectionError(endpoint_url=self._url) from error
             else:
                 if status == 200:
                     return answer
+                left -= 1
                 code = str(answer.get("__type", status)).rpartition("#")[2]
-                if not left or not (status >= 500 or code in _THROTTLED):
+                if left <= 0 or not (status >= 500 or code in _THROTTLED):
                     raise self._refused(operation, status, code, answer)
             self._sleep(0.05 * 2 ** (_TRIES - 1 - left) * (0.5 + self._rng.random()))
-        raise AssertionError("unreachable: the last try returns or raises")
 
     def _send(self, operation: str, body: bytes) -> tuple[int, Any]:
         headers = list(self._signed(f"{self._target}.{operation}", body).items())
-        answer = self._pool.request("POST", self._url, headers=headers, content=body, extensions=_TIMEOUTS)
+        answer = self._pool.request("POST", self._url, headers=headers, content=body, extensions=self._timeouts)
         return answer.status, _read(answer.content)
 
     def _refused(self, operation: str, status: int, code: str, answer: Mapping[str, Any]) -> ClientError:

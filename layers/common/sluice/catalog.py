@@ -30,6 +30,8 @@ _ID = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
 FRESH_SECONDS = 5.0
 """A catalog that was checked longer ago is checked again before it is used: a change is seen within this time."""
+CHECK_SECONDS = 1.0
+"""How long a request waits for that check. Of a store that is silent for longer the catalog held is better."""
 
 
 class CatalogRows(Protocol):
@@ -79,7 +81,8 @@ class LiveCatalog:
             self._held = await self.poll()
         elif self._is_due():
             try:
-                await self.poll()
+                async with asyncio.timeout(CHECK_SECONDS):
+                    await self.poll()
             except Exception as error:  # noqa: BLE001 - whatever it is, the catalog held is better than none
                 log.warning("going on with the catalog held", extra={"fields": {"error": type(error).__name__}})
         return self._effective(self._held)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from sluice import adapters
-from sluice.aws import AwsClient
+from sluice.aws import SILENCE_SECONDS, AwsClient
 from sluice.cache import Marks
 from sluice.care import Care
 from sluice.catalog import CatalogEditor, LiveCatalog
@@ -47,6 +47,8 @@ log = logging.getLogger(__name__)
 
 _THREADS = 32
 """Threads for the synchronous stores, and so the most DynamoDB calls under way at once in one environment."""
+_HEALTH_SECONDS = 2.0
+"""Who asks for health wants to know now: what has not answered by then is down."""
 
 
 class Clients:
@@ -86,7 +88,12 @@ class Clients:
         import botocore.session
         from botocore.config import Config
 
-        config = Config(max_pool_connections=_THREADS, connect_timeout=2, read_timeout=5, retries={"mode": "standard"})
+        config = Config(
+            max_pool_connections=_THREADS,
+            connect_timeout=SILENCE_SECONDS,
+            read_timeout=SILENCE_SECONDS,
+            retries={"mode": "standard"},
+        )
         session = botocore.session.get_session()
         return session.create_client(service, region_name=self._environment.region, config=config)
 
@@ -121,12 +128,14 @@ class Relay:
 
     async def health(self) -> dict[str, str]:
         """Each component and its state: "ok", "off" (not configured) or "down"."""
-        return {"relay": "ok", "dynamodb": await self._dynamodb(), "valkey": await self.marks.ping()}
+        dynamodb, valkey = await asyncio.gather(self._dynamodb(), self.marks.ping())
+        return {"relay": "ok", "dynamodb": dynamodb, "valkey": valkey}
 
     async def _dynamodb(self) -> str:
         try:
-            await self.catalog.poll()
-        except SluiceError:
+            async with asyncio.timeout(_HEALTH_SECONDS):
+                await self.catalog.poll()
+        except (SluiceError, TimeoutError):
             return "down"
         return "ok"
 
