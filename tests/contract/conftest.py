@@ -104,13 +104,18 @@ def own_client_tables(ministack_endpoint: str, ministack_tables: Tables) -> Iter
 
 
 @pytest.fixture(scope="session")
-def ministack_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def running_ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ministack.MiniStack]:
     if not EXECUTABLE.exists():
         pytest.fail(f"no MiniStack at {EXECUTABLE}: run `make test`, which installs it, or set SLUICE_MINISTACK")
     log = tmp_path_factory.mktemp("ministack") / "ministack.log"
     running = ministack.start(EXECUTABLE, None, _free_port(), log)
-    yield running.endpoint
+    yield running
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def ministack_endpoint(running_ministack: ministack.MiniStack) -> str:
+    return running_ministack.endpoint
 
 
 def deployed(client: Callable[[str], Any]) -> Tables:

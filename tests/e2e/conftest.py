@@ -27,10 +27,10 @@ from sluice.envelope import AdminDeps
 from sluice.jobs import Jobs
 from sluice.settings import Settings
 from sluice.types import Channel, Entry, Proof, Secret, User, Wallet
-from tests.contract.conftest import Tables, deployed, ministack_endpoint
+from tests.contract.conftest import Tables, deployed, ministack_endpoint, running_ministack
 from tests.e2e.playback import Playback
 
-__all__ = ["ministack_endpoint"]
+__all__ = ["ministack_endpoint", "running_ministack"]
 
 MESSAGES: Any = [{"role": "user", "content": "Say something nice."}]
 _names = count(1)

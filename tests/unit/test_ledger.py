@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from sluice import ledger as ledger_module
 from sluice.errors import Conflict, InsufficientQuota, Unavailable
 from sluice.ledger import SETTLE_AGAIN_AFTER, Ledger
 from sluice.stores.entries import entries_of_image
@@ -28,6 +34,38 @@ class Shaky(MemoryWallets):
         if self.written_first:
             super().settle(*given)
         raise Unavailable("no answer")
+
+
+class Unheard(MemoryWallets):
+    """Wallets whose holds are not heard of: `fate` is when the next one lands, in looks from now (0: at once), or never.
+
+    `is_down` keeps every look from finding anything out.
+    """
+
+    fate: int | None = 0
+    is_down = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks = 0
+        self._coming: list[tuple[int, tuple[Any, ...]]] = []
+
+    def hold(self, *given: Any) -> Hold:
+        if self.fate is not None:
+            self._coming.append((self.looks + self.fate, given))
+        self._land()
+        raise Unavailable("no answer")
+
+    def settle(self, *given: Any) -> int | None:
+        if self.is_down:
+            raise Unavailable("no answer")
+        self._land()
+        return super().settle(*given)
+
+    def _land(self) -> None:
+        for one in [one for one in self._coming if one[0] <= self.looks]:
+            self._coming.remove(one)
+            super().hold(*one[1])
 
 
 class Desk:
@@ -124,3 +162,114 @@ async def test_a_replayed_hold_changes_nothing(desk: Desk) -> None:
     with pytest.raises(Conflict):
         await desk.ledger.hold("ann", "r1", 40)
     assert await desk.ledger.wallet("ann") == before
+
+
+# --- holds nobody heard of ---
+
+
+class Doubt:
+    """A ledger over wallets whose holds are unheard of; its looks happen when the test says so."""
+
+    def __init__(self) -> None:
+        self.wallets = Unheard()
+        self.now = 1_000_000
+        self.rounds: asyncio.Queue[None] = asyncio.Queue()
+        self.asleep = asyncio.Event()
+        self.ledger = Ledger(self.wallets, MemoryEntries(), lambda: self.now, 1200, self._sleep)  # type: ignore[arg-type]
+
+    async def _sleep(self, _: float) -> None:
+        self.asleep.set()
+        await self.rounds.get()
+        self.asleep.clear()
+
+    async def refused(self, request_id: str, fate: int | None, amount: int = 10, wallet: str = "ann") -> None:
+        self.wallets.fate = fate
+        with pytest.raises(Unavailable):
+            await self.ledger.hold(wallet, request_id, amount)
+
+    async def look(self) -> bool:
+        """One look; whether another will follow."""
+        looking = self.ledger._looking
+        if looking is None or looking.done():
+            return False
+        await asyncio.wait_for(self.asleep.wait(), 5)
+        self.wallets.looks += 1
+        self.asleep.clear()
+        self.rounds.put_nowait(None)
+        again = asyncio.create_task(self.asleep.wait())
+        await asyncio.wait({looking, again}, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+        again.cancel()
+        return not looking.done()
+
+    async def end(self) -> None:
+        if looking := self.ledger._looking:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+
+
+@settings(deadline=None)
+@given(fates=st.lists(st.sampled_from([0, 1, 2, None]), max_size=6), down=st.integers(0, 2))
+async def test_what_stands_of_holds_nobody_heard_of_is_given_back_and_nothing_else_changes(
+    fates: list[int | None], down: int
+) -> None:
+    doubt = Doubt()
+    await doubt.ledger.credit("ann", 100, "ref")
+    for number, fate in enumerate(fates):
+        await doubt.refused(f"r{number}", fate)
+    doubt.wallets.is_down = True
+    for _ in range(down):
+        assert await doubt.look() == bool(fates)
+    doubt.wallets.is_down = False
+    for _ in range(2):
+        await doubt.look()
+    assert not await doubt.look(), "two looks at each are enough"
+    wallet = await doubt.ledger.wallet("ann")
+    assert (wallet.balance, wallet.available, wallet.holds) == (100, 100, {})
+    landed = sum(fate is not None for fate in fates)
+    assert wallet.seq == 1 + 2 * landed, "a hold that never landed has written nothing"
+    await doubt.end()
+
+
+async def test_the_look_is_not_at_what_has_expired_or_at_a_wallet_that_is_not_there() -> None:
+    doubt = Doubt()
+    await doubt.ledger.credit("ann", 100, "ref")
+    await doubt.refused("r1", 0)
+    await doubt.refused("r2", None, wallet="nobody")
+    doubt.now += 1201
+    assert not await doubt.look()
+    assert list((await doubt.ledger.wallet("ann")).holds) == ["r1"], "it is the sweep's"
+    await doubt.refused("r3", None, wallet="nobody")
+    assert await doubt.look()
+    assert not await doubt.look()
+    assert doubt.wallets.get("nobody") is None
+    await doubt.end()
+
+
+async def test_a_refusal_leaves_no_doubt(desk: Desk) -> None:
+    with pytest.raises(InsufficientQuota):
+        await desk.ledger.hold("ann", "r1", 40)
+    assert desk.ledger._looking is None
+
+
+async def test_a_hold_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_module, "HOLD_SECONDS", 0.05)
+    let_go = threading.Event()
+
+    class Frozen(Unheard):
+        def hold(self, *given: Any) -> Hold:
+            assert let_go.wait(10)
+            return MemoryWallets.hold(self, *given)
+
+    doubt = Doubt()
+    doubt.wallets = doubt.ledger._wallets = Frozen()  # type: ignore[assignment]
+    await doubt.ledger.credit("ann", 100, "ref")
+    began = time.monotonic()
+    with pytest.raises(Unavailable):
+        await doubt.ledger.hold("ann", "r1", 40)
+    assert time.monotonic() - began < 2
+    let_go.set()
+    while not (doubt.wallets.get("ann") or Wallet("", 0, 0, 0)).holds:
+        await asyncio.sleep(0)
+    await doubt.look()
+    assert (await doubt.ledger.wallet("ann")).available == 100
+    await doubt.end()

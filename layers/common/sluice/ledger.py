@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from sluice.errors import Unavailable
+from sluice.errors import NotFound, Unavailable
 from sluice.stores.entries import Entries
 from sluice.stores.wallets import Wallets, refuse_other_amount
 from sluice.types import DayUsage, Entry, Hold, Nano, Receipt, Wallet
@@ -21,6 +21,13 @@ T = TypeVar("T")
 
 SETTLE_AGAIN_AFTER = (0.1, 0.4, 1.6, 5.0)
 """Seconds between tries to settle: an answer was given, so its charge is not lost to one throttle."""
+
+HOLD_SECONDS = 5.0
+"""The longest a request waits to hear of its hold: then it is refused, since without one nothing is asked."""
+LOOK_AGAIN_AFTER = 5.0
+"""Seconds between looks for holds that were refused so and may stand."""
+UNSURE_KEPT = 1000
+"""More of them are left to the sweep."""
 
 
 class Ledger:
@@ -41,14 +48,27 @@ class Ledger:
         self._clock = clock
         self._hold_seconds = hold_seconds
         self._sleep = sleep
+        self._unsure: dict[Hold, int] = {}
+        self._looking: asyncio.Task[None] | None = None
 
     async def hold(self, wallet_id: str, request_id: str, amount: Nano) -> Hold:
         """Sets aside the most a request can cost. Sent again for a request whose hold is open, it is the same hold.
 
         Raises InsufficientQuota, RateLimited (too many requests are open), Conflict (the request has ended before).
+        Where it raises Unavailable the hold may stand nevertheless: the request id must not be used again, and what stands
+        is given back as soon as the ledger answers.
         """
         now = self._now()
-        return await asyncio.to_thread(self._wallets.hold, wallet_id, request_id, amount, now, now + self._hold_seconds)
+        wanted = Hold(wallet_id, request_id, amount, now + self._hold_seconds)
+        try:
+            async with asyncio.timeout(HOLD_SECONDS):
+                return await asyncio.to_thread(self._wallets.hold, wallet_id, request_id, amount, now, wanted.expires)
+        except TimeoutError:
+            self._give_back_later(wanted)
+            raise Unavailable("The ledger did not answer in time. Try again in a moment.", retry_after=1) from None
+        except Unavailable:
+            self._give_back_later(wanted)
+            raise
 
     async def extend(self, hold: Hold, amount: Nano) -> Hold:
         """Raises a hold to `amount` in all. Raises InsufficientQuota, Conflict (the request has ended)."""
@@ -106,6 +126,36 @@ class Ledger:
                 log.warning("the ledger did not answer; settling again", extra={"fields": {"after": seconds}})
                 await self._sleep(seconds)
         return await asyncio.to_thread(change)
+
+    def _give_back_later(self, hold: Hold) -> None:
+        if len(self._unsure) < UNSURE_KEPT:
+            # Twice, because a write that was on its way may come in after the first look.
+            self._unsure[hold] = 2
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look_for_unsure())
+
+    async def _look_for_unsure(self) -> None:
+        """Gives back what stands of the holds nobody heard of. The first shows whether the ledger answers again."""
+        while self._unsure:
+            await self._sleep(LOOK_AGAIN_AFTER)
+            try:
+                for hold in list(self._unsure):
+                    await self._give_back(hold)
+            except Unavailable:
+                continue
+
+    async def _give_back(self, hold: Hold) -> None:
+        """Releases a hold if it stands; one that does not stand changes nothing, and one that expired is the sweep's."""
+        left = self._unsure[hold] - 1
+        if hold.expires >= self._now():
+            try:
+                found = await asyncio.to_thread(self._wallets.settle, hold, 0, self._now(), None, "release")
+            except NotFound:
+                found = None
+            if found is None and left:
+                self._unsure[hold] = left
+                return
+        del self._unsure[hold]
 
     def _now(self) -> int:
         return int(self._clock())
