@@ -120,11 +120,15 @@ def test_a_bad_field_is_named(fields: dict[str, Any], param: str) -> None:
 
 
 def test_a_bottomless_body_is_a_bad_request() -> None:
-    schema: Any = {}
-    for _ in range(400):
-        schema = {"items": schema}
-    told = read(tools=[{"functionDeclarations": [{"name": "f", "parameters": schema}]}])
-    assert told.body["tools"]
+    def nested(levels: int) -> Any:
+        schema: Any = {}
+        for _ in range(levels):
+            schema = {"items": schema}
+        return [{"functionDeclarations": [{"name": "f", "parameters": schema}]}]
+
+    assert read(tools=nested(150)).body["tools"]
+    with pytest.raises(BadRequest, match="deeper"):
+        read(tools=nested(400))
     with pytest.raises(BadRequest):
         GEMINI.parse(Inbound(b'{"contents":' + b"[" * 2000, {}, {"model": "m"}))
 
