@@ -8,7 +8,6 @@ ENV ?= dev
 RUNTIME ?= python3.13
 ARCHITECTURE ?= arm64
 export PORT STATE
-export TIKTOKEN_CACHE_DIR = $(CURDIR)/layers/common/sluice/encodings
 export PYTHONPATH = $(CURDIR)/layers/common
 
 # A version manager's shim may exist and still not run, so each candidate has to answer.
