@@ -13,7 +13,7 @@ from sluice import adapters
 from sluice.adapters._openai import OpenAICompatible
 from sluice.buffer import Buffer
 from sluice.errors import ProviderError
-from sluice.types import Channel, ChatRequest, Frame, Secret, UpstreamRequest
+from sluice.types import Channel, ChatRequest, Frame, Secret, UpstreamRequest, Usage
 
 ROWS = {
     name: provider
@@ -209,6 +209,9 @@ def test_a_client_that_kept_no_reasoning_still_gets_through_a_tool_loop() -> Non
     plain = [{field: value for field, value in message.items() if "reasoning" not in field} for message in LOOP]
     _, body = sent("deepseek", {"messages": plain})
     assert body["messages"][1]["reasoning_content"] == ""
+    _, body = sent("moonshot", {"messages": plain})
+    assert body["messages"][1]["reasoning_content"] == " "
+    assert "reasoning_content" not in sent("zhipu", {"messages": plain})[1]["messages"][1]
 
 
 BLOCK = {
@@ -326,6 +329,21 @@ def test_strict_providers_are_not_sent_what_openais_sdk_adds_to_a_message() -> N
     for name in ("groq", "mistral"):
         _, body = sent(name, {"messages": [echoed, *HELLO]})
         assert body["messages"][0] == {"role": "assistant", "content": "x"}
+
+
+# What is counted in more kinds than two.
+
+
+def test_kinds_of_tokens_are_told_apart() -> None:
+    given = {"cached_tokens": 2, "cache_creation_input_tokens": 3, "audio_tokens": 4, "image_tokens": 5}
+    usage = {"prompt_tokens": 20, "completion_tokens": 9, "prompt_tokens_details": given}
+    usage["completion_tokens_details"] = {"reasoning_tokens": 1, "audio_tokens": 6}
+    (told,) = [
+        event
+        for event in adapters.load("qwen").adapter(0).feed(Frame(json.dumps({"choices": [], "usage": usage})))
+        if isinstance(event, Usage)
+    ]
+    assert told == Usage(20, 9, 2, 1, cache_write=3, audio_input=4, image_input=5, audio_output=6)
 
 
 # docs/crossings.md

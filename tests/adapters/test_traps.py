@@ -230,6 +230,7 @@ def test_trap_03_a_bill_may_come_with_200() -> None:
         ("dashscope", {"code": "Throttling.RateQuota", "message": "x", "request_id": "r"}, "rate_limit"),
         ("openrouter", {"error": {"code": 502, "message": "gone"}, "choices": [{"index": 0, "delta": {"content": ""}}]}, "overloaded"),
         ("groq", {"error": {"code": "rate_limit_exceeded", "message": "x"}}, "rate_limit"),
+        ("groq", {"choices": [], "x_groq": {"id": "r", "error": "over capacity"}}, "server"),
     ],
 )  # fmt: skip
 def test_trap_04_an_error_at_200_is_an_error(name: str, frame: dict[str, Any], kind: str) -> None:

@@ -271,15 +271,16 @@ class OpenAIAdapter:
         """What the provider counted. One that counted nothing at all holds a place and says nothing."""
         found = (at(chunk, path) for path in self.row.usage)
         usage = next((told for told in found if isinstance(told, Mapping)), {})
+        given, made = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
         told = Usage(
             input=number(usage.get("prompt_tokens")),
             output=number(usage.get("completion_tokens")),
             cached=next((number(value) for path in self.row.cached if (value := at(usage, path))), 0),
-            reasoning=number(at(usage, "completion_tokens_details.reasoning_tokens")),
-            cache_write=number(at(usage, "prompt_tokens_details.cache_write_tokens")),
-            audio_input=number(at(usage, "prompt_tokens_details.audio_tokens")),
-            image_input=number(at(usage, "prompt_tokens_details.image_tokens")),
-            audio_output=number(at(usage, "completion_tokens_details.audio_tokens")),
+            reasoning=number(at(made, "reasoning_tokens")),
+            cache_write=number(at(given, "cache_write_tokens") or at(given, "cache_creation_input_tokens")),
+            audio_input=number(at(given, "audio_tokens")),
+            image_input=number(at(given, "image_tokens")),
+            audio_output=number(at(made, "audio_tokens")),
         )
         return told if told.input or told.output else None
 

@@ -1,7 +1,22 @@
 """Groq. Wire: facts/providers.md section 17; recorded streams. A tool call that does not fit its schema is the model's
 failure, told as a 400: the same request may succeed elsewhere or the next time."""
 
-from sluice.adapters._openai import ENDPOINTS, EXTENSIONS, OpenAICompatible
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sluice.adapters._openai import ENDPOINTS, EXTENSIONS, OpenAIAdapter, OpenAICompatible, at
+
+
+class GroqAdapter(OpenAIAdapter):
+    def read(self, data: str) -> Mapping[str, Any]:
+        """An error in mid-stream stands beside the usage."""
+        chunk = super().read(data)
+        if error := at(chunk, "x_groq.error"):
+            raise self.told({"error": error}, 0)
+        return chunk
+
 
 ADAPTER = OpenAICompatible(
     name="groq",
@@ -19,4 +34,5 @@ ADAPTER = OpenAICompatible(
     usage=("usage", "x_groq.usage"),
     kinds={"tool_use_failed": "server", "json_validate_failed": "server"},
     statuses={413: "rate_limit", 498: "overloaded"},
+    speaks=GroqAdapter,
 )

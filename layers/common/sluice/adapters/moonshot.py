@@ -10,7 +10,10 @@ ADAPTER = OpenAICompatible(
         {"logit_bias", "logprobs", "top_logprobs", "seed", "service_tier", "parallel_tool_calls", "verbosity"}
     ),
     clamp={"temperature": (0.0, 1.0)},
+    efforts={"none": {"thinking": {"type": "disabled"}}},
     replay="always",
+    # In a tool loop its thinking models refuse a message without one, and an empty one has been refused too.
+    replay_blank=" ",
     usage=("usage", "choices.0.usage"),
     cached=("cached_tokens", "prompt_tokens_details.cached_tokens"),
     kinds={
