@@ -376,3 +376,42 @@ def line_of(name: str, row: OpenAICompatible) -> str:
 def test_the_page_of_crossings_says_what_the_row_says(name: str) -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "crossings.md").read_text()
     assert line_of(name, ROWS[name]) in page.splitlines()
+
+
+# Odd answers.
+
+
+def read(name: str, *chunks: dict[str, Any]) -> Buffer:
+    adapter, buffer = adapters.load(name).adapter(0), Buffer()
+    for chunk in chunks:
+        for event in adapter.feed(Frame(json.dumps(chunk))):
+            buffer.add(event)
+    return buffer
+
+
+def piece(delta: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"id": "c", "choices": [{"index": 0, "delta": delta}], **more}
+
+
+def test_a_call_that_says_its_id_and_name_again_is_the_same_call() -> None:
+    def call(text: str) -> dict[str, Any]:
+        return piece({"tool_calls": [{"id": "a", "function": {"name": "f", "arguments": text}}]})
+
+    assert [(one.id, one.arguments) for one in read("compatible", call('{"x"'), call(":1}")).tool_calls] == [
+        ("a", '{"x":1}')
+    ]
+
+
+def test_a_placeholder_of_zeros_is_no_usage() -> None:
+    zeros = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    assert read("minimax", piece({"content": "x"}), piece({}, usage=zeros)).usage is None
+    told = {"prompt_tokens": 3, "completion_tokens": 2}
+    assert read("minimax", piece({"content": "x"}, usage=told), {"choices": [], "usage": zeros}).usage == Usage(3, 2)
+
+
+def test_a_code_beside_an_answer_is_an_error_only_where_the_provider_says_so() -> None:
+    assert read("compatible", piece({"content": "x"}, code=200, message="ok")).text == "x"
+    assert read("spark", piece({"content": "x"}, code=0, message="Success")).text == "x"
+    with pytest.raises(ProviderError) as met:
+        read("spark", piece({"content": ""}, code=10110, message="busy"))
+    assert met.value.kind == "overloaded"
