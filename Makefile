@@ -62,7 +62,8 @@ clean: ## Everything these targets made, except the state of `make run`
 	rm -rf .venv .aws-sam build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# $(call venv,<folder>,<locked list>): a virtual environment of exactly that list; with uv where there is one.
+# $(call venv,<folder>,<locked list>): a virtual environment of exactly that list; with uv where there is one. The lists are
+# complete, and pip with hashes stumbles over extras: hence --no-deps.
 define venv
 @set -e; python='$(PYTHON)'; \
 if [ -z "$$python" ]; then \
@@ -74,7 +75,7 @@ if command -v uv >/dev/null 2>&1; then \
 	uv pip sync --quiet --python $(1)/bin/python --require-hashes $(2); \
 else \
 	$(1)/bin/python -m pip --version >/dev/null 2>&1 || "$$python" -m venv $(1); \
-	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(2); \
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(2); \
 fi; \
 touch $(1)/.stamp
 endef
