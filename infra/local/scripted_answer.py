@@ -182,11 +182,24 @@ def answer(body: Body, script: Script, id: str, created: int) -> Answer:
     calls = _tool_calls(body, script)
     text, finish = ("", "tool_calls") if calls else _text(body, script)
     deltas = list(_tool_deltas(calls)) if calls else [{"content": part} for part in _parts(text, script)]
-    choices = max(1, int(body.get("n") or 1))
+    choices = number_of(body, "n", 1, 128)
     pieces = tuple(Piece(choice, delta) for delta in deltas for choice in range(choices))
     spoken = text if not calls else " ".join(f"{name} {arguments}" for _, name, arguments in calls)
     model = str(body.get("model", "demo"))
     return Answer(id, created, model, choices, pieces, finish, _usage(body, script, spoken, choices))
+
+
+def number_of(body: Body, field: str, default: int, most: int) -> int:
+    """A body's number of something (a form's is a text), from 1 to `most`; `default` where there is none. Raises ValueError."""
+    given = body.get(field)
+    number = default if given is None else int(given)
+    if not 1 <= number <= most:
+        raise ValueError(f"{field!r} must be from 1 to {most}")
+    return number
+
+
+def wants_usage(body: Body) -> bool:
+    return bool((body.get("stream_options") or {}).get("include_usage"))
 
 
 def _text(body: Body, script: Script) -> tuple[str, str]:
@@ -195,8 +208,9 @@ def _text(body: Body, script: Script) -> tuple[str, str]:
     if script.huge:
         return "x" * script.huge, "stop"
     text = script.text or (" ".join(f"word{n}" for n in range(script.chunks)) if script.chunks else _demo_text(body))
-    limit = body.get("max_completion_tokens") or body.get("max_tokens")
-    if limit and count_tokens(text) > limit:
+    field = "max_completion_tokens" if body.get("max_completion_tokens") is not None else "max_tokens"
+    limit = number_of(body, field, 10**9, 10**9)
+    if count_tokens(text) > limit:
         return "".join(_words(text)[:limit]).rstrip(), "length"
     return text, "stop"
 
@@ -230,7 +244,7 @@ def _message_text(message: Body) -> str:
     content = message.get("content") or ""
     if isinstance(content, str):
         return content
-    return " ".join(part.get("text", "") for part in content if isinstance(part, Mapping))
+    return " ".join(part["text"] if part["type"] == "text" else "" for part in content)
 
 
 def _tool_calls(body: Body, script: Script) -> list[tuple[str, str, str]]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from infra.local.scripted_answer import Body, Script, count_tokens
+from infra.local.scripted_answer import Body, Script, count_tokens, number_of
 
 SECONDS_OF_SOUND = 7
 
@@ -39,10 +39,13 @@ def fields_of(raw: bytes, content_type: str) -> dict[str, str]:
     return found
 
 
-def said(path: str, body: Body, script: Script, created: int) -> Said | None:
-    """The answer to a POST of `body` (JSON, or a form's fields); None where there is no such endpoint."""
-    answer = _ENDPOINTS.get(path)
-    return answer(body, script, created) if answer else None
+def knows(path: str) -> bool:
+    return path in _ENDPOINTS
+
+
+def said(path: str, body: Body, script: Script, created: int) -> Said:
+    """The answer to a POST of `body` (JSON, or a form's fields) at an endpoint it `knows`."""
+    return _ENDPOINTS[path](body, script, created)
 
 
 def _json(value: Any) -> Said:
@@ -69,7 +72,9 @@ def _streams(body: Body, script: Script) -> bool:
 def _embeddings(body: Body, script: Script, _: int) -> Said:
     given = body["input"]
     rows = given if isinstance(given, list) and not isinstance(given[0], int) else [given]
-    vectors = [[(place + 1) / (at + 1) for at in range(body.get("dimensions") or 8)] for place in range(len(rows))]
+    vectors = [
+        [(place + 1) / (at + 1) for at in range(number_of(body, "dimensions", 8, 10_000))] for place in range(len(rows))
+    ]
     as_text = body.get("encoding_format") == "base64" and not script.floats
     data = [
         {"object": "embedding", "index": place, "embedding": _packed(vector) if as_text else vector}
@@ -129,7 +134,7 @@ def _image(number: int) -> str:
 
 def _images(event: str) -> Callable[[Body, Script, int], Said]:
     def answer(body: Body, script: Script, created: int) -> Said:
-        count = int(body.get("n") or 1)
+        count = number_of(body, "n", 1, 10)
         looks = {"background": "opaque", "output_format": "png", "quality": "low", "size": "1024x1024"}
         prompt = script.prompt if script.prompt >= 0 else count_tokens(body["prompt"])
         made = script.completion if script.completion >= 0 else 272 * count
@@ -150,7 +155,7 @@ def _images(event: str) -> Callable[[Body, Script, int], Said]:
                 f"{event}.partial_image",
                 {"b64_json": _image(n), "partial_image_index": n, "created_at": created, **looks},
             )
-            for n in range(int(body.get("partial_images") or 0))
+            for n in range(min(3, int(body.get("partial_images") or 0)))
         ]
         whole = (f"{event}.completed", {"b64_json": _image(0), "created_at": created, **looks, **usage})
         return _events(iter([*partials, whole]))
@@ -159,11 +164,12 @@ def _images(event: str) -> Callable[[Body, Script, int], Said]:
 
 
 def _speech(body: Body, script: Script, _: int) -> Said:
+    spent = count_tokens(body["input"])
     sounds = [f"sound {n};".encode() for n in range(script.chunks or 4)]
     if body.get("stream_format") != "sse":
         return Said("audio/mpeg", pieces=tuple(sounds))
     deltas = [("speech.audio.delta", {"audio": base64.b64encode(sound).decode()}) for sound in sounds]
-    usage = {"input_tokens": count_tokens(body["input"]), "output_tokens": 10 * len(sounds), "total_tokens": 0}
+    usage = {"input_tokens": spent, "output_tokens": 10 * len(sounds), "total_tokens": 0}
     return _events(iter([*deltas, ("speech.audio.done", {} if script.nousage else {"usage": usage})]), named=False)
 
 

@@ -15,9 +15,11 @@ import asyncio
 import contextlib
 import random
 import signal
+import sys
 import time
+import traceback
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -63,6 +65,19 @@ class Call:
 
 class _Gone(Exception):
     """The client has left."""
+
+
+class _Malformed(Exception):
+    """The body is none of this endpoint's."""
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """Builds an answer out of a body, which is pure: whatever goes wrong there is the body's fault."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as problem:
+        raise _Malformed(f"{type(problem).__name__}: {problem}") from problem
 
 
 class ScriptedUpstream:
@@ -141,6 +156,7 @@ class _Connection(asyncio.Protocol):
         self._waiting: deque[tuple[str, str, dict[str, str], bytes, bool]] = deque()
         self.task: asyncio.Task[None] | None = None
         self._call: Call | None = None
+        self._begun = False
 
     # --- what asyncio calls
 
@@ -205,22 +221,38 @@ class _Connection(asyncio.Protocol):
     async def _answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> None:
         first, _, rest = path.lstrip("/").partition("/")
         segment, rest = ("", path) if first in _UNSCRIPTED else (first, f"/{rest}")
-        if headers.get("content-type", "").startswith("multipart/form-data"):
-            parsed: Any = scripted_calls.fields_of(body, headers["content-type"])
-        else:
-            try:
-                parsed = orjson.loads(body) if body else None
-            except orjson.JSONDecodeError:
-                parsed = None
+        parsed: Any = None
+        # Of what cannot be read nothing is remembered; the endpoint says so.
+        with contextlib.suppress(_Malformed), _reading():
+            if headers.get("content-type", "").startswith("multipart/form-data"):
+                parsed = scripted_calls.fields_of(body, headers["content-type"])
+            elif body:
+                parsed = orjson.loads(body)
         call = Call(method, path, segment, headers, parsed, self._server.clock())
         self._server.calls.append(call)
         self._call = call
+        self._begun = False
         try:
             await self._route(call, rest.removeprefix("/v1"))
+        except _Malformed as problem:
+            message = f"We could not read the body of your request ({problem})."
+            await self._json(call, 400, scripted_answer.error_body(message, "invalid_request_error"))
+        except _Gone:
+            raise
+        except Exception:  # noqa: BLE001 - printed and told: a silent provider looks like a slow one
+            await self._confess(call)
         finally:
             self._call = None
             call.ended_at = self._server.clock()
             call.ended.set()
+
+    async def _confess(self, call: Call) -> None:
+        """A fault of this server: said where nothing has been sent yet, else the answer is cut. Never silence."""
+        traceback.print_exc(file=sys.stderr)
+        if self._begun:
+            self._transport.abort()
+        else:
+            await self._json(call, 500, scripted_answer.error_body("The scripted upstream itself failed."))
 
     async def _route(self, call: Call, path: str) -> None:
         try:
@@ -237,13 +269,12 @@ class _Connection(asyncio.Protocol):
             return
         if call.method == "POST" and path == "/chat/completions":
             return await self._chat(call, script)
-        said = None
-        if call.method == "POST" and isinstance(call.body, dict):
-            said = scripted_calls.said(path, call.body, script, int(self._server.clock()))
-        if said is None:
-            missing = scripted_answer.error_body(f"Unknown request URL: {call.method} {path}", "invalid_request_error")
-            return await self._json(call, 404, missing)
-        await self._other(call, said, script)
+        if call.method == "POST" and scripted_calls.knows(path):
+            with _reading():
+                said = scripted_calls.said(path, call.body, script, int(self._server.clock()))
+            return await self._other(call, said, script)
+        missing = scripted_answer.error_body(f"Unknown request URL: {call.method} {path}", "invalid_request_error")
+        await self._json(call, 404, missing)
 
     @staticmethod
     def _model(name: str) -> dict[str, Any]:
@@ -281,25 +312,23 @@ class _Connection(asyncio.Protocol):
         self._write(b"0\r\n\r\n")
 
     async def _chat(self, call: Call, script: Script) -> None:
-        if not isinstance(call.body, dict) or not isinstance(call.body.get("messages"), list):
-            body = scripted_answer.error_body(
-                "We could not parse the JSON body of your request.", "invalid_request_error"
-            )
-            return await self._json(call, 400, body)
-        said = scripted_answer.answer(call.body, script, self._id("chatcmpl-"), int(self._server.clock()))
+        with _reading():
+            if not isinstance(call.body["messages"], list):
+                raise TypeError("'messages' is no list")
+            said = scripted_answer.answer(call.body, script, self._id("chatcmpl-"), int(self._server.clock()))
+            wants_usage = scripted_answer.wants_usage(call.body)
         if call.body.get("stream"):
-            await self._stream(call, said, script)
+            await self._stream(call, said, script, wants_usage)
         else:
             await self._whole(call, said, script)
 
-    async def _stream(self, call: Call, said: Answer, script: Script) -> None:
+    async def _stream(self, call: Call, said: Answer, script: Script, wants_usage: bool) -> None:
         head = {"content-type": "text/event-stream; charset=utf-8", "transfer-encoding": "chunked"}
         self._write(self._head(200, head))
         if script.bom:
             await self._send(call, b"\xef\xbb\xbf", script)
         if await self._happens(call, script, 0):
             return
-        wants_usage = bool((call.body.get("stream_options") or {}).get("include_usage"))
         for frames, chunk in enumerate(scripted_answer.stream(said, script, wants_usage)):
             if frames == script.cutframe:
                 return self._leave()
@@ -379,6 +408,7 @@ class _Connection(asyncio.Protocol):
     def _write(self, data: bytes) -> None:
         if self._gone.is_set():
             raise _Gone
+        self._begun = True
         self._transport.write(data)
 
     async def _pause(self, seconds: float) -> None:

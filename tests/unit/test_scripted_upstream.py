@@ -8,7 +8,10 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from infra.local import scripted_answer, scripted_calls
 from infra.local.scripted_answer import Script
 from infra.local.scripted_upstream import Call, ScriptedUpstream
 
@@ -210,3 +213,100 @@ async def test_what_it_does_not_know_is_refused(up: ScriptedUpstream, http: http
 def test_every_failure_is_gone_when_well() -> None:
     broken = Script.parse("status=500,cut=1,stall=2,hang,refuse,error=3,nodone,times=1,text=kept,split=3")
     assert broken.well() == Script.parse("text=kept,split=3")
+
+
+# --- what it is sent ---
+
+ENDPOINTS = ["/chat/completions", *sorted(scripted_calls._ENDPOINTS)]
+VALUES = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(10**12), 10**12),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.text(max_size=5),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.sampled_from(["type", "text", "role", "content", "function", "name", "properties"]), inner),
+    ),
+    max_leaves=8,
+)
+FIELDS = [
+    *("model", "messages", "n", "max_tokens", "tools", "stream", "stream_options", "input", "dimensions", "query"),
+    *("documents", "top_n", "prompt", "partial_images", "encoding_format", "response_format", "stream_format", "file"),
+]
+BODIES = st.one_of(VALUES, st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=len(FIELDS)))
+
+
+@settings(deadline=None, max_examples=200)
+@given(endpoint=st.sampled_from(ENDPOINTS), body=BODIES)
+async def test_any_body_is_answered_or_refused_and_the_connection_goes_on(endpoint: str, body: Any) -> None:
+    async with ScriptedUpstream() as up, httpx.AsyncClient(timeout=10, verify=False) as http:
+        answer = await http.post(f"{up.url}/chunks=2/v1{endpoint}", json=body)
+        assert answer.status_code in (200, 400), answer.text
+        if answer.status_code == 400:
+            assert answer.json()["error"]["type"] == "invalid_request_error"
+        assert (await http.get(f"{up.url}/v1/models")).status_code == 200
+        assert all(call.ended.is_set() for call in up.calls)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": None}]}]},
+        {"messages": [{"role": "user", "content": [{"text": "no type"}]}]},
+        {"messages": [{"role": "user", "content": 5}]},
+        {"messages": ["hello"]},
+        {"messages": {}},
+        {"n": 0},
+        {"n": 10**9},
+        {"max_tokens": "many"},
+        {"max_tokens": -1},
+        {"tools": [None]},
+        {"stream_options": [1]},
+    ],
+)
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_malformed_chat_is_refused(
+    up: ScriptedUpstream, http: httpx.AsyncClient, more: dict[str, Any], stream: bool
+) -> None:
+    answer = await http.post(f"{up.url}/v1/chat/completions", json={**HELLO, "stream": stream, **more})
+    assert answer.status_code == 400
+    assert "could not read the body" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "content"),
+    [
+        ("application/json", b"{"),
+        ("application/json", b""),
+        ("application/json", b"\xff"),
+        ("multipart/form-data; boundary=x", b"--x\r\nno name\r\n\r\n1\r\n--x--"),
+        ("multipart/form-data; boundary=x", b'--x\r\nname="\xff"\r\n\r\n1\r\n--x--'),
+        ("multipart/form-data", b"--x"),
+    ],
+)
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+async def test_a_body_that_cannot_be_read_is_refused(
+    up: ScriptedUpstream, http: httpx.AsyncClient, endpoint: str, content_type: str, content: bytes
+) -> None:
+    head = {"content-type": content_type}
+    answer = await http.post(f"{up.url}/v1{endpoint}", content=content, headers=head)
+    assert answer.status_code == 400, answer.text
+
+
+async def test_a_fault_of_its_own_is_a_500_and_in_mid_stream_a_cut(
+    up: ScriptedUpstream,
+    http: httpx.AsyncClient,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(scripted_answer, "completion", lambda _: 1 / 0)
+    monkeypatch.setattr(scripted_answer, "wire", lambda *_: 1 / 0)
+    answer = await http.post(url(up, "ok"), json=HELLO)
+    assert (answer.status_code, answer.json()["error"]["type"]) == (500, "server_error")
+    with pytest.raises(httpx.TransportError):
+        await streamed(http, url(up, "ok"))
+    assert capsys.readouterr().err.count("ZeroDivisionError") == 2
+    assert all([(await ended(call)) for call in up.calls])
