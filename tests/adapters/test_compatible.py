@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sluice import adapters
 from sluice.adapters._openai import OpenAICompatible
@@ -415,3 +417,140 @@ def test_a_code_beside_an_answer_is_an_error_only_where_the_provider_says_so() -
     with pytest.raises(ProviderError) as met:
         read("spark", piece({"content": ""}, code=10110, message="busy"))
     assert met.value.kind == "overloaded"
+
+
+NAMES_IN_A_CHUNK = [
+    "id",
+    "choices",
+    "index",
+    "delta",
+    "message",
+    "content",
+    "reasoning_content",
+    "reasoning",
+    "reasoning_details",
+    "tool_calls",
+    "function",
+    "name",
+    "arguments",
+    "finish_reason",
+    "usage",
+    "prompt_tokens",
+    "completion_tokens",
+    "prompt_tokens_details",
+    "cached_tokens",
+    "logprobs",
+    "error",
+    "code",
+    "type",
+    "text",
+    "thinking",
+    "base_resp",
+    "status_code",
+    "x_groq",
+    "object",
+    "created",
+    "model",
+    "signature",
+    "data",
+    "output_sensitive",
+    "extra_content",
+    "google",
+    "audio",
+]
+ODD = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-2, 2**40),
+        st.floats(),
+        st.text(max_size=4),
+        st.sampled_from(["stop", ""]),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(NAMES_IN_A_CHUNK), inner, max_size=5)
+    ),
+    max_leaves=8,
+)
+FIELDS = dict.fromkeys(("content", "tool_calls", "reasoning_details", "reasoning_content", "tool_call_id"), ODD)
+CHUNKS = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": ODD,
+        "usage": ODD,
+        "code": ODD,
+        "error": ODD,
+        "base_resp": ODD,
+        "x_groq": ODD,
+        "choices": st.one_of(
+            ODD,
+            st.lists(
+                st.fixed_dictionaries(
+                    {},
+                    optional={
+                        "index": ODD,
+                        "finish_reason": ODD,
+                        "logprobs": ODD,
+                        "message": ODD,
+                        "delta": st.one_of(
+                            ODD,
+                            st.fixed_dictionaries(
+                                {},
+                                optional=dict.fromkeys(
+                                    ("content", "tool_calls", "reasoning_details", "reasoning"), ODD
+                                ),
+                            ),
+                        ),
+                    },
+                ),
+                max_size=2,
+            ),
+        ),
+    },
+)
+
+
+@pytest.mark.parametrize("name", ROWS)
+@settings(max_examples=25)
+@given(chunks=st.lists(CHUNKS, max_size=3), status=st.sampled_from([400, 429, 500]))
+def test_nothing_a_provider_sends_is_more_than_its_own_error(
+    name: str, chunks: list[dict[str, Any]], status: int
+) -> None:
+    adapter, buffer = adapters.load(name).adapter(0), Buffer()
+    try:
+        for one in chunks:
+            for event in adapter.feed(Frame(json.dumps(one))):
+                buffer.add(event)
+        list(adapter.finish())
+    except ProviderError:
+        pass
+    for one in chunks:
+        assert adapter.error(status, {}, json.dumps(one).encode()).status == status
+
+
+@pytest.mark.parametrize("name", ROWS)
+@settings(max_examples=25)
+@given(
+    body=st.fixed_dictionaries(
+        {
+            "messages": st.lists(
+                st.one_of(ODD, st.fixed_dictionaries({"role": st.just("assistant")}, optional=FIELDS)), min_size=1
+            )
+        },
+        optional={
+            "tools": ODD,
+            "stop": ODD,
+            "n": ODD,
+            "temperature": ODD,
+            "reasoning_effort": ODD,
+            "stream_options": ODD,
+        },
+    )
+)
+def test_nothing_a_client_sends_is_more_than_its_own_error(name: str, body: dict[str, Any]) -> None:
+    kind = "sent"
+    try:
+        sent(name, {**body, "stream": True})
+    except ProviderError as error:
+        kind = error.kind
+    assert kind in ("sent", "invalid_request", "unsupported")

@@ -176,7 +176,11 @@ class OpenAIAdapter:
 
     def request(self, chat: ChatRequest, channel: Channel) -> UpstreamRequest:
         model = channel.upstream_model(chat.model)
-        body, dropped = self.body(chat, model)
+        try:
+            body, dropped = self.body(chat, model)
+        except (AttributeError, KeyError, TypeError) as error:
+            message = "A field of the request has not the shape it should have."
+            raise ProviderError("invalid_request", message) from error
         headers = {
             "content-type": "application/json",
             "accept": "text/event-stream" if body.get("stream") else "application/json",
@@ -309,8 +313,9 @@ class OpenAIAdapter:
         index = number(choice.get("index"))
         if index not in self._finished:
             self._open.add(index)
-        self._whole = self._whole or (isinstance(choice.get("message"), Mapping) and not choice.get("delta"))
-        for event in self.delta(choice.get("delta") or choice.get("message") or {}, index):
+        delta, message = mapping(choice.get("delta")), mapping(choice.get("message"))
+        self._whole = self._whole or bool(message and not delta)
+        for event in self.delta(delta or message, index):
             self._spoke.add(index)
             yield event
         if isinstance(logprobs := choice.get("logprobs"), Mapping) and any(logprobs.values()):
@@ -340,7 +345,7 @@ class OpenAIAdapter:
                 yield Reasoning(text, signature, choice, data)
 
     def _call(self, call: Mapping[str, Any], choice: int) -> ToolCall:
-        function = call.get("function") or call.get("custom") or {}
+        function = mapping(call.get("function")) or mapping(call.get("custom"))
         call_id, name = str(call.get("id") or ""), str(function.get("name") or "")
         calls = self._calls.setdefault(choice, _Calls())
         index = calls.place(call.get("index"), call_id, name)
@@ -433,6 +438,11 @@ def number(value: Any) -> int:
 def _made_up_id(place: str) -> str:
     """An id for a call that came without one: the same whenever its place in the same answer is."""
     return "call_" + hashlib.blake2s(place.encode(), digest_size=9).hexdigest()
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """An object, or an empty one in the place of anything else."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def mappings(value: Any) -> list[Mapping[str, Any]]:

@@ -105,7 +105,7 @@ def _effort(body: dict[str, Any], row: OpenAICompatible) -> None:
 
 
 def _messages(messages: Iterable[Any], row: OpenAICompatible, lost: dict[str, None]) -> list[Any]:
-    told = [message for message in messages if isinstance(message, Mapping)]
+    told = list(messages)
     with_tools = any(message.get("tool_calls") for message in told)
     out = [_message(message, row, lost) for message in told]
     if row.replay == "always" or (row.replay == "tools" and with_tools):

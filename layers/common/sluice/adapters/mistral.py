@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from sluice.adapters._openai import ENDPOINTS, EXTENSIONS, ModelRule, OpenAIAdapter, OpenAICompatible
+from sluice.adapters._openai import ENDPOINTS, EXTENSIONS, ModelRule, OpenAIAdapter, OpenAICompatible, mappings
 from sluice.types import ChatRequest, Event, Reasoning, Text
 
 _ID = re.compile(r"[a-zA-Z0-9]{9}")
@@ -28,11 +28,9 @@ class MistralAdapter(OpenAIAdapter):
     def delta(self, delta: Mapping[str, Any], choice: int) -> Iterator[Event]:
         """A content that is a list holds thinking beside the text."""
         content = delta.get("content")
-        for part in content if isinstance(content, list) else ():
-            if not isinstance(part, Mapping):
-                continue
+        for part in mappings(content) if isinstance(content, list) else ():
             if part.get("type") == "thinking":
-                thought = "".join(str(piece.get("text") or "") for piece in part.get("thinking") or ())
+                thought = "".join(str(piece.get("text") or "") for piece in mappings(part.get("thinking")))
                 yield from (Reasoning(thought, choice=choice),) if thought else ()
             elif text := part.get("text"):
                 yield Text(str(text), choice)
