@@ -154,10 +154,11 @@ def _stripped(
     """A copy without `names`; those that said something are written down in `lost`, but for the `silent` ones."""
     if not isinstance(value, Mapping):
         return value
-    for name in names:
-        if name not in silent and value.get(name) not in _UNSET:
+    found = names.intersection(value)
+    for name in sorted(found - silent):
+        if value[name] not in _UNSET:
             lost[f"{where}.{name}"] = None
-    return {name: field for name, field in value.items() if name not in names}
+    return {name: field for name, field in value.items() if name not in found} if found else dict(value)
 
 
 def _unsupported(name: str, row: OpenAICompatible) -> ProviderError:
