@@ -23,7 +23,7 @@ async def sweep(jobs: Jobs) -> Answer:
 
 
 async def prove(jobs: Jobs) -> Answer:
-    """The daily proof. Raises RuntimeError when a wallet's books do not add up: the function's error alarm rings."""
+    """The daily proof. Raises RuntimeError when a wallet's books do not add up: the function fails, which its error metric counts."""
     proofs = await jobs.prove_all()
     wrong = [proof for proof in proofs if not proof.holds_true]
     for proof in wrong:
