@@ -57,6 +57,20 @@ async def test_an_odd_body_is_told_what_is_wrong(house: House, field: str, value
     assert (await refused(caller, {"model": model, "messages": MESSAGES, field: value}))["param"] == param
 
 
+async def test_an_odd_body_of_any_format_is_a_bad_request_in_that_format(house: House) -> None:
+    caller, model = await house.caller(), await house.model("ok")
+    odd = {"contents": [{"parts": [{"text": "x"}]}], "systemInstruction": {"parts": [{"text": True}]}}
+    response = await caller.http.post(f"/v1beta/models/{model}:generateContent", json=odd)
+    assert (response.status_code, response.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
+
+
+async def test_an_embedding_of_nothing_is_no_answer(house: House, playback: Playback) -> None:
+    caller, model = await played(house, playback, Recording(b'{"data":[]}'))
+    response = await caller.http.post("/v1/embeddings", json={"model": model, "input": "x"})
+    assert response.status_code == 502
+    assert (await house.last_charge(caller)).delta == 0
+
+
 async def played(house: House, playback: Playback, *recordings: Recording) -> tuple[Caller, str]:
     """A model on one channel per recording, in this order."""
     caller, model = await house.caller(), await house.model()

@@ -7,13 +7,15 @@ the client. The writer hands what has come to the client: when the client leaves
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from sluice import models as known
 from sluice import prices, tokens
 from sluice.dialects import Dialect
 from sluice.endpoints import Endpoint
-from sluice.errors import Forbidden, ModelNotFound
+from sluice.errors import BadRequest, Forbidden, ModelNotFound
 from sluice.pipeline import abilities
 from sluice.pipeline.answers import ASKS, Ask, resumed
 from sluice.pipeline.calls import CallExchange, offering
@@ -24,11 +26,13 @@ from sluice.types import Catalog, Channel, ChatRequest, Identity, Inbound, Model
 
 __all__ = ["ASKS", "Ask", "Deps", "Reply", "call", "chat", "count", "model", "models"]
 
+T = TypeVar("T")
+
 
 async def chat(deps: Deps, dialect: Dialect, token: str | None, inbound: Inbound, request_id: str) -> Reply:
     """One chat request from a client's token and body to the reply. Raises SluiceError while no byte is committed."""
     who, catalog = await asyncio.gather(deps.callers.identify(token), deps.catalog.current())
-    request = await resumed(deps, dialect, who, dialect.parse(inbound))
+    request = await resumed(deps, dialect, who, _parsed(dialect.parse, inbound))
     price, channels = _route(catalog, who, request.model)
     channels = abilities.able(catalog, request, channels)
     known_cap = abilities.most_output(catalog, request, channels)
@@ -43,7 +47,7 @@ async def chat(deps: Deps, dialect: Dialect, token: str | None, inbound: Inbound
 async def call(deps: Deps, endpoint: Endpoint, token: str | None, inbound: Inbound, request_id: str) -> Reply:
     """One request that is no chat, on the same way. Raises SluiceError while no byte is committed."""
     who, catalog = await asyncio.gather(deps.callers.identify(token), deps.catalog.current())
-    request = endpoint.parse(inbound)
+    request = _parsed(endpoint.parse, inbound)
     price, channels = _route(catalog, who, request.model)
     channels = offering(channels, request, deps.clock())
     amount = prices.most(endpoint.most(request, price.max_output or deps.settings.default_max_tokens), price)
@@ -54,7 +58,7 @@ async def call(deps: Deps, endpoint: Endpoint, token: str | None, inbound: Inbou
 async def count(deps: Deps, dialect: Dialect, token: str | None, inbound: Inbound) -> int:
     """The tokens of a chat request's input by our own tokenizer. Costs nothing."""
     who, catalog = await asyncio.gather(deps.callers.identify(token), deps.catalog.current())
-    request = await resumed(deps, dialect, who, dialect.parse(inbound))
+    request = await resumed(deps, dialect, who, _parsed(dialect.parse, inbound))
     _route(catalog, who, request.model)
     return await asyncio.to_thread(tokens.count_prompt, request.body, request.model)
 
@@ -73,6 +77,14 @@ async def model(deps: Deps, token: str | None, name: str) -> Model:
         if found.id == name:
             return found
     raise ModelNotFound(f"The model `{name}` does not exist or is not open to you.", param="model")
+
+
+def _parsed(parse: Callable[[Inbound], T], inbound: Inbound) -> T:
+    """A client's request, read. Reading is pure: what trips over a body of no known shape is the body's fault. Raises BadRequest."""
+    try:
+        return parse(inbound)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise BadRequest("A field of the body has the wrong type.", code="invalid_type") from error
 
 
 def _route(catalog: Catalog, who: Identity, model: str) -> tuple[Price, tuple[Channel, ...]]:
