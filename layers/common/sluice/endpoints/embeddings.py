@@ -44,7 +44,11 @@ class EmbeddingsAnswer(Answer):
         told = json_answer(body)
         self.usage = tokens_told(told)
         rows = told.get("data")
-        if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) and "embedding" in row for row in rows):
+        if (
+            not isinstance(rows, list)
+            or not rows
+            or not all(isinstance(row, dict) and "embedding" in row for row in rows)
+        ):
             raise ProviderError("server", "the provider's answer has no embeddings")
         form = str if self.call.body.get("encoding_format") == "base64" else list
         others = [row for row in rows if not isinstance(row["embedding"], form)]
