@@ -12,6 +12,8 @@ from sluice.types import KeptAnswer
 
 log = logging.getLogger(__name__)
 
+_LONGEST_ID = 256
+
 
 class Conversations:
     """Answers by user and id. A foreign, expired or deleted one cannot be told from one that never was."""
@@ -23,6 +25,8 @@ class Conversations:
 
     async def recall(self, user_id: str, answer_id: str) -> KeptAnswer:
         """Raises NotFound, Unavailable."""
+        if len(answer_id) > _LONGEST_ID:
+            raise _no_answer(answer_id[:_LONGEST_ID])
         found = await asyncio.to_thread(self._store.get, user_id, answer_id)
         if found is None or found[1] <= self._clock():
             raise _no_answer(answer_id)
@@ -40,7 +44,7 @@ class Conversations:
 
     async def forget(self, user_id: str, answer_id: str) -> None:
         """Raises NotFound, Unavailable."""
-        if not await asyncio.to_thread(self._store.delete, user_id, answer_id):
+        if len(answer_id) > _LONGEST_ID or not await asyncio.to_thread(self._store.delete, user_id, answer_id):
             raise _no_answer(answer_id)
 
 

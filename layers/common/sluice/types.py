@@ -324,7 +324,7 @@ class CallRequest:
     dropped: tuple[str, ...] = ()
 
 
-MOST_COUNTED = 10**10
+MOST_COUNTED = 10**7
 """More tokens, characters or seconds than any answer has."""
 
 

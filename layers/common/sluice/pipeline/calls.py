@@ -75,7 +75,8 @@ class CallExchange(Exchange):
     async def _events(self, adapter: CallAdapter, response: UpstreamResponse) -> None:
         async with aclosing(response.frames()) as frames:
             async for frame in until_done(frames, self._answer):
-                self._pass_on(self._framing.pieces(self._frames(adapter, frame, response)), content=True)
+                told = self._frames(adapter, frame, response)
+                self._pass_on(self._framing.pieces(told), content=bool(told))
 
     def _frames(self, adapter: CallAdapter, frame: Frame, response: UpstreamResponse) -> list[Frame]:
         if response.whole:
