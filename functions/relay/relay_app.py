@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from sluice import dialects, endpoints, pipeline
+from sluice import dialects, endpoints, pipeline, signals, trail
 from sluice.dialects import Dialect, Remembering
 from sluice.endpoints import Endpoint
 from sluice.errors import NotFound, SluiceError, TooLarge, UpstreamFailed
@@ -34,6 +34,8 @@ Handle = Callable[[Dialect, Request, str], Awaitable[Response]]
 log = logging.getLogger("sluice.relay_app")
 
 _FAILED = "The gateway failed. Try again, or tell the operator the request id."
+_HEALTH = "/health"
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SSE = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
@@ -85,6 +87,8 @@ def create_app(relay: Relay) -> Starlette:
     spoken = [dialects.load(name) for name in sorted(dialects.available())]
 
     async def health(_: Dialect, request: Request, request_id: str) -> Response:
+        if request.query_params.get("deep", "0") in ("", "0", "false"):
+            return _json(b'{"status":"ok"}')
         components = await relay.health()
         down = [name for name, state in components.items() if state == "down"]
         status = "ok" if not down else "down" if "dynamodb" in down else "degraded"
@@ -93,15 +97,15 @@ def create_app(relay: Relay) -> Starlette:
     app = Starlette(
         routes=[
             *(
-                Route(path, _guarded(deps, [(dialect, verbs[verb]) for dialect, verb in asked]), methods=[method])
+                Route(path, _guarded(deps, path, [(dialect, verbs[verb]) for dialect, verb in asked]), methods=[method])
                 for (method, path), asked in _paths(spoken).items()
             ),
             *(
-                Route(path, _guarded(deps, [(dialects.load(endpoint.dialect), call(endpoint))]), methods=["POST"])
+                Route(path, _guarded(deps, path, [(dialects.load(endpoint.dialect), call(endpoint))]), methods=["POST"])
                 for endpoint in map(endpoints.load, sorted(endpoints.available()))
                 for path in endpoint.paths
             ),
-            Route("/health", _guarded(deps, [(dialects.load("openai"), health)]), methods=["GET"]),
+            Route(_HEALTH, _guarded(deps, _HEALTH, [(dialects.load("openai"), health)]), methods=["GET"]),
         ],
         exception_handlers={HTTPException: _unrouted},
         lifespan=lifespan,
@@ -147,28 +151,57 @@ class EventStream(Response):
         self._reply.leave()
 
 
-def _guarded(deps: Deps, asked: Sequence[tuple[Dialect, Handle]]) -> Callable[[Request], Awaitable[Response]]:
-    """Picks the asker's dialect; every answer carries a request id, every error has that dialect's shape."""
+def _guarded(
+    deps: Deps, path: str, asked: Sequence[tuple[Dialect, Handle]]
+) -> Callable[[Request], Awaitable[Response]]:
+    """Picks the asker's dialect; every answer carries a request id, every error has that dialect's shape, every request a line."""
 
     async def guarded(request: Request) -> Response:
-        request_id = _new_id(deps.rng)
+        began, request_id = deps.clock(), _new_id(deps.rng)
+        here = trail.begin(request_id, request.headers, deps.rng.getrandbits)
+        failure: SluiceError | None = None
         dialect, handle = _asker(asked, _credited(request))
         try:
             response = await handle(dialect, request, request_id)
         except SluiceError as error:
-            response = _error(dialect, error, request_id)
+            failure, response = error, _error(dialect, error, request_id)
         except ClientDisconnect:
             response = Response(status_code=499)
         except Exception as error:
             # Its kind and place, not its words: they may quote the request.
             where = "".join(traceback.format_tb(error.__traceback__)[-5:])
             log.error("a route failed", extra={"fields": {"error": type(error).__name__, "at": where}})
-            response = _error(dialect, SluiceError(_FAILED), request_id)
-        # Of the official SDKs some read the one, some the other.
-        response.headers["x-request-id"] = response.headers["request-id"] = request_id
+            failure = SluiceError(_FAILED)
+            response = _error(dialect, failure, request_id)
+        if not here.taken and path != _HEALTH:
+            _report(here, request.method, path, response.status_code, failure, deps.clock() - began)
+        response.headers.update(_told(here))
         return response
 
     return guarded
+
+
+def _told(here: trail.Trail) -> dict[str, str]:
+    """What every answer says of its request. Of the official SDKs some read the one id, some the other."""
+    ids = {"x-request-id": here.request_id, "request-id": here.request_id}
+    return {**ids, "traceresponse": here.trace.parent(here.trace.span_id)}
+
+
+def _report(
+    here: trail.Trail, method: str, path: str, status: int, failure: SluiceError | None, seconds: float
+) -> None:
+    """The line of a request that came to no hold; of one that did, the pipeline writes it. `path` is the route's, which no client chose."""
+    fields = {
+        "user": here.user,
+        "key_id": here.key_id,
+        "model": here.model,
+        "method": method,
+        "route": path,
+        "status": status,
+        "duration_ms": int(seconds * 1000),
+        "error": signals.code_of(failure),
+    }
+    signals.tell("request", fields, signals.refused(failure, here.remembered, here.model))
 
 
 def _asker(asked: Sequence[tuple[Dialect, Handle]], headers: Mapping[str, str]) -> tuple[Dialect, Handle]:
@@ -217,9 +250,15 @@ async def _unrouted(request: Request, error: Exception) -> Response:
     told = NotFound(f"There is no {request.method} {request.url.path} here.", code="not_found")
     headers, spoken = _credited(request), map(dialects.load, sorted(dialects.available()))
     dialect = next((one for one in spoken if one.claims(headers)), dialects.load("openai"))
-    request_id = _new_id(random.SystemRandom())
-    ids = {"x-request-id": request_id, "request-id": request_id}
-    return _json(dialect.error(told, request_id), status, {**(allowed or {}), **ids})
+    rng = random.SystemRandom()
+    here = trail.begin(_new_id(rng), headers, rng.getrandbits)
+    _report(here, _method(request), "", status, told, 0)
+    return _json(dialect.error(told, here.request_id), status, {**(allowed or {}), **_told(here)})
+
+
+def _method(request: Request) -> str:
+    """The method, where it is one: a client may make words up."""
+    return request.method if request.method in _METHODS else ""
 
 
 def _new_id(rng: random.Random) -> str:

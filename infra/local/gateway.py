@@ -1,4 +1,4 @@
-"""The three web doors on one port, told apart by path as API Gateway does: one process of the local stack.
+"""The three web doors on one port, told apart by path as API Gateway does, and /metrics: one process of the local stack.
 
     python -m infra.local.gateway --fd N        serve on a listening socket that was handed down
 
@@ -8,14 +8,21 @@ The socket belongs to the stack: while this process is started again, callers wa
 from __future__ import annotations
 
 import argparse
+import logging
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import AsyncExitStack
 from typing import Any
 
 import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
+from infra.local import prometheus
 from infra.local.child import end_with_parent
+from sluice import signals
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -59,6 +66,27 @@ class Doors:
         await send({"type": "lifespan.shutdown.complete"})
 
 
+class Counted(logging.Handler):
+    """Hears the lines that carry metrics, and adds them up for /metrics: the same numbers, and none that no line has."""
+
+    def __init__(self, registry: prometheus.Registry) -> None:
+        super().__init__()
+        self._registry = registry
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if measured := getattr(record, "measured", None):
+            self._registry.add(measured)
+
+
+def metrics_app(registry: prometheus.Registry) -> Starlette:
+    """Open to whoever reaches the loopback address, and on no other: it is no door of the deployed gateway."""
+
+    def metrics(_: Request) -> Response:
+        return Response(registry.text(), media_type=prometheus.CONTENT_TYPE)
+
+    return Starlette(routes=[Route("/metrics", metrics, methods=["GET"])])
+
+
 def create_app() -> Doors:
     """Every door as it is on Lambda, built through wiring from the same settings."""
     import admin_app
@@ -66,8 +94,11 @@ def create_app() -> Doors:
     import relay_app
     from sluice import wiring
 
+    registry = prometheus.Registry()
+    signals.log.addHandler(Counted(registry))
     return Doors(
         [
+            ("/metrics", metrics_app(registry)),
             ("/api/admin", admin_app.create_app(wiring.build_admin())),
             ("/api/", auth_app.create_app(wiring.build_auth())),
             ("", relay_app.create_app(wiring.build_relay())),

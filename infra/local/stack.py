@@ -282,8 +282,8 @@ class Stack:
             self._recognise(known)
             demo.point_channel(demo.Operator.at(self._url, known.admin_key), upstream)
             ready = Bootstrap(f"{self._url}/v1", known.admin_key, known.api_key, known.model)
-        # Asking for its health makes the relay look at the catalog, so that the curl below works from the first second on.
-        self._await("gateway", f"{self._url}/health")
+        # Asking for its deep health makes the relay look at the catalog, so that the curl below works from the first second on.
+        self._await("gateway", f"{self._url}/health?deep=1")
         ready.write(self._state.bootstrap)
         self._announce(ready)
 

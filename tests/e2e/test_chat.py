@@ -194,8 +194,13 @@ async def test_a_mapped_model_keeps_the_clients_name(house: House) -> None:
 
 async def test_health_names_each_component(house: House) -> None:
     caller = await house.caller()
-    health = (await caller.http.get("/health")).json()
+    health = (await caller.http.get("/health?deep=1")).json()
     assert health == {"status": "ok", "components": {"relay": "ok", "dynamodb": "ok", "valkey": "ok"}}
+
+
+async def test_a_shallow_health_names_none(house: House) -> None:
+    answer = await (await house.caller()).http.get("/health")
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
 async def test_what_is_not_there_is_said_in_the_surfaces_shape(house: House) -> None:

@@ -30,6 +30,7 @@ async def test_a_database_that_hangs_is_said_within_seconds_and_leaves_nothing_h
     house: House, running_ministack: MiniStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ledger, "LOOK_AGAIN_AFTER", 1.0)
+    house.relay.health_fresh_seconds = 0.0
     caller = await house.caller()
     body = {"model": await house.model("ok"), "messages": MESSAGES}
     assert (await caller.http.post("/v1/chat/completions", json=body)).status_code == 200
@@ -38,8 +39,9 @@ async def test_a_database_that_hangs_is_said_within_seconds_and_leaves_nothing_h
 
     with stopped(running_ministack):
         began = time.monotonic()
-        health = asyncio.create_task(caller.http.get("/health"))
+        health = asyncio.create_task(caller.http.get("/health?deep=1"))
         chats = [asyncio.create_task(caller.http.post("/v1/chat/completions", json=body)) for _ in range(3)]
+        assert (await caller.http.get("/health")).json() == {"status": "ok"}
         answer = await health
         assert time.monotonic() - began < 3
         assert (answer.status_code, answer.json()["status"]) == (503, "down")
@@ -55,6 +57,6 @@ async def test_a_database_that_hangs_is_said_within_seconds_and_leaves_nothing_h
         await asyncio.sleep(0.05)
     after = await house.wallet(caller)
     assert (after.balance, after.available, after.holds) == (before.balance, before.available, {})
-    assert (await caller.http.get("/health")).json()["status"] == "ok"
+    assert (await caller.http.get("/health?deep=1")).json()["status"] == "ok"
     assert (await caller.http.post("/v1/chat/completions", json=body)).status_code == 200
     await house.proof(caller)

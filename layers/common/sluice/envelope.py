@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import secrets
+import time
 import traceback
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass
@@ -23,9 +24,11 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sluice import trail
 from sluice.care import Care
 from sluice.catalog import CatalogEditor
 from sluice.errors import Forbidden, SluiceError
@@ -190,10 +193,11 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 class _Outermost:
-    """Names each request, and turns what nobody caught into an error of the same shape as every other."""
+    """Names each request, writes its line, and turns what nobody caught into an error of the same shape as every other."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, clock: Callable[[], float] = time.monotonic) -> None:
         self._app = app
+        self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -201,23 +205,43 @@ class _Outermost:
             return
         request_id = f"req_{secrets.token_hex(12)}"
         scope.setdefault("state", {})["request_id"] = request_id
-        has_started = False
+        here, began = trail.begin(request_id, Headers(scope=scope), secrets.randbits), self._clock()
+        traced = here.trace.parent(here.trace.span_id).encode()
+        status = 0
 
         async def send_named(message: Message) -> None:
-            nonlocal has_started
+            nonlocal status
             if message["type"] == "http.response.start":
-                has_started = True
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode()), _NO_STORE]
+                status = message["status"]
+                named = ((b"x-request-id", request_id.encode()), (b"traceresponse", traced), _NO_STORE)
+                message["headers"] = [*message["headers"], *named]
             await send(message)
 
         try:
             await self._app(scope, receive, send_named)
         except Exception as error:
             _log_unexpected(error, request_id)
-            if has_started:
+            if status:
                 raise
             message = "Something went wrong on our side. Try again, and name the request id if it stays."
             await _error(request_id, 500, "internal_error", message)(scope, receive, send_named)
+        finally:
+            _report(scope, status, self._clock() - began)
+
+
+def _report(scope: Scope, status: int, seconds: float) -> None:
+    """One line a request: who asked for which route, and what became of it. The route is ours; the address may hold anything."""
+    route, here = scope.get("route"), trail.under_way()
+    fields = {
+        "user": here.user if here else "",
+        "key_id": here.key_id if here else "",
+        "method": scope["method"] if route else "",
+        "route": getattr(route, "path", ""),
+        "status": status,
+        "duration_ms": int(seconds * 1000),
+        "error": here.error if here else "",
+    }
+    log.info("api request", extra={"fields": fields})
 
 
 def _log_unexpected(error: Exception, request_id: str) -> None:
@@ -256,5 +280,6 @@ def _request_id(request: Request) -> str:
 def _error(
     request_id: str, status: int, code: str, message: str, param: str | None = None, headers: Any = None
 ) -> JSONResponse:
+    trail.note_error(code)
     body = {"error": {"code": code, "message": message, "param": param, "request_id": request_id}}
     return JSONResponse(body, status, headers=headers)

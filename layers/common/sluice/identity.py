@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from sluice import trail
 from sluice.errors import BadRequest, NotFound, Unauthorized
 from sluice.types import ApiKey, Identity, Role, Secret, User
 
@@ -109,6 +110,7 @@ class Identities:
 
     def _admit(self, found: _Found) -> Identity:
         key, owner = found.key, found.owner
+        trail.note_caller(owner.id, key.id)
         if key.state != "active":
             raise Unauthorized(f"The API key {key.masked} was revoked. Ask for a new one.", code="revoked_api_key")
         if key.expires and key.expires <= self._clock():
@@ -121,7 +123,9 @@ class Identities:
         now = self._clock()
         for memory in (self._known, self._unknown):
             if (remembered := memory.get(sha256, now)) is not None:
+                trail.note_remembered(True)
                 return remembered[0]
+        trail.note_remembered(False)
         flight = self._flights.get(sha256)
         if flight is None:
             flight = self._flights[sha256] = asyncio.create_task(self._look_up(sha256))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sluice import signals
 from sluice.stores.entries import Entries, entries_of_image, is_wallet
 from sluice.stores.wallets import Wallets
 from sluice.types import Entry, Nano, Proof, Wallet
@@ -44,18 +45,26 @@ class Jobs:
         """
         readable, unreadable = _read(records)
         await asyncio.to_thread(self._write, readable)
+        lost, failed = sum(entry.loss for entry in readable), len(unreadable)
+        fields = {"records": len(records), "entries": len(readable), "lost_nano": lost, "unreadable": failed}
+        signals.tell("the stream was read", fields, signals.consumed(len(readable), lost, failed))
         return unreadable
 
     async def sweep(self) -> Swept:
         """Gives back every hold that outlived its expiry: its request was killed before it could settle."""
-        return await asyncio.to_thread(self._sweep)
+        swept = await asyncio.to_thread(self._sweep)
+        fields = {"holds": swept.holds, "amount_nano": swept.amount}
+        signals.tell("expired holds were swept", fields, signals.swept(swept.holds, swept.amount))
+        return swept
 
     async def prove(self, wallet_id: str) -> Proof:
         """Whether one wallet's entries add up to what it says. Changes no money."""
         return await asyncio.to_thread(self._prove, wallet_id)
 
     async def prove_all(self) -> list[Proof]:
-        return await asyncio.to_thread(self._prove_all)
+        proofs = await asyncio.to_thread(self._prove_all)
+        signals.tell("the books were proved", {"wallets": len(proofs)}, signals.proved(proofs))
+        return proofs
 
     def _write(self, entries: Sequence[Entry]) -> None:
         # The journal first: usage is derived from it, and can be made again from it.

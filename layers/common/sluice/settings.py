@@ -13,6 +13,8 @@ from sluice.types import Secret
 class Settings:
     """Configuration of one environment. Seconds and tokens as plain numbers; tables by name."""
 
+    prefix: str = "sluice"
+    """The environment's name, and the first part of every other; metrics are told apart by it."""
     accounts_table: str = "sluice-accounts"
     ledger_table: str = "sluice-ledger"
     catalog_table: str = "sluice-catalog"

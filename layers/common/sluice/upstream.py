@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import certifi
 import httpcore
 
+from sluice import trail
 from sluice.errors import ProviderError
 from sluice.eventstream import BadMessage, EventStreamDecoder
 from sluice.sse import MAX_EVENT_BYTES, EventTooLarge, SSEDecoder
@@ -137,6 +138,8 @@ class Upstream:
             "user-agent": "sluice",
             "accept-encoding": "identity",
             "content-length": str(len(request.body)),
+            # Beside what a signature covers: those name the headers they sign.
+            **trail.passed_on(),
             **request.headers,
         }
         try:
@@ -188,7 +191,7 @@ class Upstream:
 
         return await Connect(
             request.url,
-            additional_headers=dict(request.headers),
+            additional_headers={**trail.passed_on(), **request.headers},
             user_agent_header="sluice",
             compression=None,
             proxy=request.proxy or None,

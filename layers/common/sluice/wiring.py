@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from sluice import adapters
+from sluice import adapters, signals, trail
 from sluice.aws import SILENCE_SECONDS, AwsClient
 from sluice.cache import Marks
 from sluice.care import Care
@@ -49,6 +49,8 @@ _THREADS = 32
 """Threads for the synchronous stores, and so the most DynamoDB calls under way at once in one environment."""
 _HEALTH_SECONDS = 2.0
 """Who asks for health wants to know now: what has not answered by then is down."""
+_HEALTH_FRESH_SECONDS = 5.0
+"""How long what was found is told again: health is open to the world, and must not be a way to keep the database busy."""
 
 
 class Clients:
@@ -106,7 +108,10 @@ class Relay:
     catalog: LiveCatalog
     marks: Marks
     close: Callable[[], None] = lambda: None
+    health_fresh_seconds: float = _HEALTH_FRESH_SECONDS
     _loops: list[asyncio.Task[None]] = field(default_factory=list)
+    _looking: asyncio.Task[dict[str, str]] | None = None
+    _looked: float = 0.0
 
     async def start(self) -> None:
         """Threads for the stores, and what keeps catalog and marks fresh off the way of a request."""
@@ -127,9 +132,22 @@ class Relay:
         self.close()
 
     async def health(self) -> dict[str, str]:
-        """Each component and its state: "ok", "off" (not configured) or "down"."""
-        dynamodb, valkey = await asyncio.gather(self._dynamodb(), self.marks.ping())
+        """Each component and its state: "ok", "off" (not configured) or "down". One look serves all who ask meanwhile."""
+        now = self.deps.clock()
+        if self._looking is None or (self._looking.done() and now - self._looked >= self.health_fresh_seconds):
+            self._looking, self._looked = asyncio.create_task(self._look()), now
+        return await asyncio.shield(self._looking)
+
+    async def _look(self) -> dict[str, str]:
+        dynamodb, valkey = await asyncio.gather(self._dynamodb(), self._valkey())
         return {"relay": "ok", "dynamodb": dynamodb, "valkey": valkey}
+
+    async def _valkey(self) -> str:
+        try:
+            async with asyncio.timeout(_HEALTH_SECONDS):
+                return await self.marks.ping()
+        except TimeoutError:
+            return "down"
 
     async def _dynamodb(self) -> str:
         try:
@@ -230,7 +248,12 @@ def build_upstream(settings: Settings) -> Upstream:
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and the record's `fields`."""
+    """One JSON object a line: time, level, logger, message, the request it is about, the record's `fields`, and the metrics
+    it moved, kept under the environment's `prefix`."""
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__()
+        self._prefix = prefix
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -238,19 +261,24 @@ class JsonLines(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
-            **getattr(record, "fields", {}),
         }
+        if asked := trail.under_way():
+            line |= {"request_id": asked.request_id, "trace_id": asked.trace.trace_id}
+        line |= getattr(record, "fields", {})
+        if measured := getattr(record, "measured", None):
+            line |= signals.document(self._prefix, int(record.created * 1000), measured)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return orjson.dumps(line, default=str).decode()
 
 
 def start_logging(settings: Settings) -> None:
-    """JSON lines of the package's own loggers to standard output."""
+    """JSON lines of the package's own loggers to standard output. The level set silences no line that carries metrics."""
     logger = logging.getLogger("sluice")
     if not logger.handlers:
         handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(JsonLines())
+        handler.setFormatter(JsonLines(settings.prefix))
         logger.addHandler(handler)
     logger.setLevel(settings.log_level)
     logger.propagate = False
+    signals.log.setLevel(logging.INFO)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from sluice import models as known
-from sluice import prices, tokens
+from sluice import prices, tokens, trail
 from sluice.dialects import Dialect
 from sluice.endpoints import Endpoint
 from sluice.errors import BadRequest, Forbidden, ModelNotFound
@@ -94,6 +94,7 @@ def _route(catalog: Catalog, who: Identity, model: str) -> tuple[Price, tuple[Ch
     channels = catalog.serving(model, who.group)
     if not channels:
         raise ModelNotFound(f"The model `{model}` does not exist or is not open to you.", param="model")
+    trail.note_model(model)
     if model not in catalog.prices:
         raise ModelNotFound(f"The model `{model}` has no price yet: ask the operator to set one.", param="model")
     return catalog.prices[model], channels

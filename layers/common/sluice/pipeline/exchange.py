@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from sluice import adapters, prices
+from sluice import adapters, prices, signals, trail
 from sluice.cache import mark_names
 from sluice.errors import (
     CLIENT_FAULT,
@@ -124,6 +124,7 @@ class Exchange(ABC):
 
     async def started(self) -> Reply:
         """Sets the reader to work, and waits for the reply it makes possible."""
+        trail.note_taken()
         task = asyncio.create_task(self.read())
         self._deps.running.add(task)
         task.add_done_callback(self._deps.running.discard)
@@ -179,6 +180,7 @@ class Exchange(ABC):
         if self._committed:
             self._attempts.pop()
         self._attempts.append(Attempt(channel.id, error.kind, error.status))
+        self._report_attempt(self._attempts[-1])
         if self._committed:
             self._end = _BROKEN.get(error.kind, "upstream_error")
             raise self._broken(error) from error
@@ -261,10 +263,11 @@ class Exchange(ABC):
             cost = prices.cost(self._usage, self._price)
             return await self._beside(self._deps.ledger.settle(self._hold, cost, self._receipt(self._usage)))
         except SluiceError as error:
-            log.error("request %s is not settled (%s): its hold is left to the sweep", self._request_id, error.code)
+            self._report_unsettled(error.code)
             self._failure = self._failure or error
         except Exception as error:
             self._stumbled(error)
+            self._report_unsettled(type(error).__name__)
             self._failure = self._failure or SluiceError(
                 "The gateway failed to settle. Tell the operator the request id."
             )
@@ -310,21 +313,44 @@ class Exchange(ABC):
         fields = {
             "request_id": self._request_id,
             "user": self._who.user_id,
-            "key": receipt.key_id,
+            "key_id": receipt.key_id,
             "model": receipt.model,
             "channel": receipt.channel_id,
+            "streamed": self._streams,
             "attempts": receipt.attempts,
             "input": receipt.usage.input,
             "output": receipt.usage.output,
+            "cached": receipt.usage.cached,
             "units": dict(receipt.usage.units),
             "usage_source": receipt.usage.source,
             "cost_nano": charged,
             "ttft_ms": receipt.ttft_ms,
             "duration_ms": receipt.duration_ms,
             "end_reason": receipt.end_reason,
-            "error": self._failure.code if self._failure else "",
+            "error": signals.code_of(self._failure),
         }
-        log.info("request", extra={"fields": fields})
+        asked = trail.under_way()
+        remembered = asked.remembered if asked else None
+        measured = signals.answered(receipt, charged, self._failure, remembered, streamed=self._streams)
+        signals.tell("request", fields, measured)
+
+    def _report_attempt(self, attempt: Attempt) -> None:
+        """A channel that failed, which the client may never hear of. What a request is at fault for is no failure of it."""
+        if attempt.kind not in CLIENT_FAULT:
+            fields = {
+                "channel": attempt.channel_id,
+                "model": self._model,
+                "error": attempt.kind,
+                "status": attempt.status,
+            }
+            measured = signals.failed_attempt(attempt)
+            signals.tell("an attempt failed", {"request_id": self._request_id, **fields}, measured, logging.WARNING)
+
+    def _report_unsettled(self, code: str) -> None:
+        fields = {"request_id": self._request_id, "error": code}
+        signals.tell(
+            "a request is not settled: its hold is left to the sweep", fields, signals.unsettled(), logging.ERROR
+        )
 
     # The writer: what has come -> client.
 
