@@ -1,4 +1,4 @@
-"""What every test stands on: dummy credentials, and no way out but loopback."""
+"""What every test stands on: dummy credentials, no way out but loopback, and an ear for every log line."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from sluice import signals
+from tests.emf import Told
+
+pytest_plugins = ["tests.canary"]
 
 settings.register_profile("sluice", deadline=None, max_examples=100)
 settings.load_profile("sluice")
@@ -40,5 +45,15 @@ def _every_log_is_heard(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     logger = logging.getLogger("sluice")
     monkeypatch.setattr(logger, "propagate", True)
     monkeypatch.setattr(logger, "handlers", [])
+    logger.setLevel(logging.DEBUG)
     yield
-    logger.setLevel(logging.NOTSET)
+    for one in (logger, signals.log):
+        one.setLevel(logging.NOTSET)
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Told:
+    """The lines that carry metrics, as they are written."""
+    heard = Told()
+    monkeypatch.setattr(signals.log, "handlers", [heard])
+    return heard

@@ -27,12 +27,15 @@ from sluice.envelope import AdminDeps
 from sluice.jobs import Jobs
 from sluice.settings import Settings
 from sluice.types import Channel, Entry, Proof, Secret, User, Wallet
+from tests.canary import CANARY
 from tests.contract.conftest import Tables, deployed, ministack_endpoint, running_ministack
 from tests.e2e.playback import Playback
 
 __all__ = ["ministack_endpoint", "running_ministack"]
 
-MESSAGES: Any = [{"role": "user", "content": "Say something nice."}]
+PROMPT = "Say something nice to the azure plover."
+"""Words that no line of ours has by itself: where they are in one, a prompt got into the log."""
+MESSAGES: Any = [{"role": "user", "content": PROMPT}]
 _names = count(1)
 
 
@@ -85,6 +88,7 @@ class House:
     async def channel(self, model: str, script: str = "ok", **fields: Any) -> str:
         """A channel serving `model`. Its name rides in the script, so that equal scripts stay apart."""
         channel_id = f"ch-{next(_names)}"
+        CANARY.forbid_script(script)
         channel = Channel(
             id=channel_id,
             type="openai",
@@ -131,6 +135,7 @@ class House:
         return [entry for entry in await self.entries(caller) if entry.kind in ("settle", "release")][-1]
 
     async def close(self) -> None:
+        CANARY.forbid_sentences([call.body for call in self.up.calls])
         await self.admin.care.close()
         for caller in self._callers:
             await caller.sdk.close()
@@ -182,7 +187,7 @@ def settings(tables: Tables, valkey_url: str) -> Settings:
         conversations_table=tables.conversations,
         vault_key_id=tables.vault_key,
         valkey_url=valkey_url,
-        log_level="CRITICAL",
+        log_level="DEBUG",
     )
 
 
@@ -202,6 +207,7 @@ async def playback() -> AsyncIterator[Playback]:
     """An upstream of any protocol: recorded bytes over real HTTP."""
     async with Playback() as playback:
         yield playback
+        CANARY.forbid_sentences(playback.said())
 
 
 @pytest.fixture

@@ -98,6 +98,18 @@ class Playback:
         self._tapes[name] = Tape(f"http://127.0.0.1:{port}/{name}", made)
         return self._tapes[name]
 
+    def said(self) -> list[Any]:
+        """What was asked and what was answered, as far as it is JSON."""
+        tapes = self._tapes.values()
+        bodies = [one.body for tape in tapes for one in tape.recordings] + [
+            one.raw for tape in tapes for one in tape.calls
+        ]
+        values: list[Any] = []
+        for piece in (piece for body in bodies for piece in (body, *body.splitlines())):
+            with contextlib.suppress(orjson.JSONDecodeError):
+                values.append(orjson.loads(piece.removeprefix(b"data:").strip()))
+        return values
+
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -23,6 +24,7 @@ from sluice.settings import Settings
 from sluice.stores.entries import Entries
 from sluice.stores.wallets import Wallets
 from sluice.types import Receipt, Usage
+from tests.canary import CANARY
 from tests.contract.conftest import Tables
 from tests.e2e.conftest import MESSAGES, House
 
@@ -38,17 +40,26 @@ async def relay_process(settings: Settings, endpoint: str) -> AsyncIterator[tupl
     environment = {f"SLUICE_{field.name.upper()}": str(getattr(settings, field.name)) for field in fields(settings)}
     paths = [ROOT / "layers" / "common", ROOT / "functions" / "relay"]
     command = [sys.executable, "-m", "uvicorn", "--factory", "relay_lambda:create_app", "--port", str(port)]
-    process = subprocess.Popen(
-        [*command, "--log-level", "warning"],
-        env={**os.environ, **environment, "AWS_ENDPOINT_URL": endpoint, "PYTHONPATH": os.pathsep.join(map(str, paths))},
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        await _answers(url, process)
-        yield url, process
-    finally:
-        process.kill()
-        process.wait()
+    with tempfile.NamedTemporaryFile() as said:
+        process = subprocess.Popen(
+            [*command, "--log-level", "warning"],
+            env={
+                **os.environ,
+                **environment,
+                "AWS_ENDPOINT_URL": endpoint,
+                "PYTHONPATH": os.pathsep.join(map(str, paths)),
+            },
+            stdout=said,
+            stderr=said,
+        )
+        url = f"http://127.0.0.1:{port}"
+        try:
+            await _answers(url, process)
+            yield url, process
+        finally:
+            process.kill()
+            process.wait()
+            CANARY.hear_file(Path(said.name))
 
 
 async def _answers(url: str, process: subprocess.Popen[bytes]) -> None:
