@@ -298,6 +298,7 @@ class Stack:
             f"\nSluice is ready: {self._url}\n\n"
             f"  API key    {ready.api_key}   (user demo)\n"
             f"  admin key  {ready.admin_key}   ({self._url}/api/admin/docs)\n"
+            f"  metrics    {self._url}/metrics\n"
             f"  state      {self._state.folder}   (bootstrap.json, logs/)\n\n"
             f"  {curl} -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}\n\n"
             "Ctrl-C ends it.",

@@ -16,6 +16,7 @@ import openai
 import pytest
 
 from tests.canary import CANARY
+from tests.emf import points
 
 ROOT = Path(__file__).parents[2]
 PROMPT = "Hello there, azure plover"
@@ -93,6 +94,12 @@ def state(tmp_path: Path) -> Iterator[Path]:
             continue
 
 
+def measured(log: Path) -> set[str]:
+    """The metrics in the lines of a process's log, each of which has to be as CloudWatch takes it."""
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("{")]
+    return {name for line in lines if "_aws" in line for name, _ in points(line)}
+
+
 def is_running(pid: int) -> bool:
     shown = subprocess.run(["ps", "-p", str(pid), "-o", "stat="], capture_output=True, text=True, check=False)
     return shown.stdout.strip() not in ("", "Z", "Zs", "Z+")
@@ -110,6 +117,11 @@ def test_a_second_start_finds_what_the_first_left(state: Path) -> None:
     assert PROMPT in "".join(part.choices[0].delta.content or "" for part in parts)
     spent = first.balance()
     assert 0 < full - spent < 10**8
+
+    metrics = httpx.get(first.bootstrap["base_url"].removesuffix("/v1") + "/metrics").text
+    assert 'sluice_requests_total{model="demo",channel="demo"} 1\n' in metrics
+    assert 'sluice_time_to_first_token_seconds_count{model="demo",channel="demo"} 1\n' in metrics
+    assert f'sluice_nano_charged_total{{model="demo"}} {full - spent}\n' in metrics
 
     curl = next(line.strip() for line in first.output.splitlines() if line.strip().startswith("curl"))
     printed = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, check=True)
@@ -130,6 +142,8 @@ def test_a_second_start_finds_what_the_first_left(state: Path) -> None:
     assert proof["holds_true"]
     assert sum(len(one["missing"]) for one in proof["data"]) == 0
     assert second.end() == 0
+    assert {"Requests", "TimeToFirstToken"} <= measured(state / "logs" / "gateway.log")
+    assert {"HoldsSwept", "WalletsProved", "EntriesWritten"} <= measured(state / "logs" / "runner.log")
     assert "Traceback" not in first.output + second.output
 
 

@@ -14,7 +14,7 @@ from sluice import errors, signals, wiring
 from sluice.errors import BadRequest, ModelNotFound, SluiceError, Unavailable, UpstreamFailed
 from sluice.settings import Settings
 from sluice.signals import Measured
-from sluice.types import Attempt, Receipt, Usage
+from sluice.types import Attempt, Proof, Receipt, Usage
 from tests.emf import PREFIX, Told, points
 
 RECEIPT = Receipt("gpt", "ch", "key", Usage(5, 7, cached=2), "done", "p", duration_ms=900, ttft_ms=30)
@@ -154,3 +154,17 @@ def test_lines_are_heard_as_cloudwatch_would(told: Told) -> None:
     signals.tell("a", {}, signals.swept(2, 50))
     signals.tell("b", {}, signals.swept(3, 0))
     assert (told.values("HoldsSwept"), told.sum("NanoSwept"), told.last("b")["NanoSwept"]) == ([2, 3], 50, 0)
+
+
+def test_every_metric_that_is_declared_is_told_by_something() -> None:
+    proof = Proof("w", 1, 5, 0, 4, 0, behind=2)
+    told = [
+        signals.answered(RECEIPT, 70, upstream("upstream_broken"), True, streamed=True),
+        signals.failed_attempt(Attempt("ch", "server")),
+        signals.unsettled(),
+        signals.swept(1, 5),
+        signals.proved([proof, Proof("v", 1, 5, 0, 5, 0)]),
+        signals.consumed(1, 0, 0),
+    ]
+    assert {metric for measured in told for metric in measured.values} == set(signals.METRICS)
+    assert moved(told[4]) == {"WalletsProved": 2, "ProofDifferences": 1, "ProofBehind": 2}
