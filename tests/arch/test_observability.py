@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from samtranslator.yaml_helper import yaml_parse
@@ -137,6 +137,12 @@ def test_the_page_has_every_metric_as_the_code_declares_it() -> None:
         by = ", ".join(f"`{one}`" for one in metric.by) or "–"
         assert f"| `{metric.name}` | {metric.unit} | {by} | {metric.moved_by} |" in PAGE
     assert len(re.findall(r"^\| `[A-Z]\w+` \|", PAGE, re.MULTILINE)) == len(signals.METRICS)
+
+
+def test_the_page_says_how_many_series_there_are() -> None:
+    by = {name: sum(name in metric.by for metric in signals.METRICS) for name in get_args(signals.Dimension)}
+    counted = f"{len(OWN)} for an environment, {by['Model']} for each model, {by['Channel']} for each channel"
+    assert f"{counted}, {by['ErrorKind']} for each kind of error" in PAGE
 
 
 def test_the_parts_are_called_what_the_alarms_call_them() -> None:

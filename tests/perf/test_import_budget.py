@@ -29,6 +29,7 @@ KEPT_OUT = (
     "numpy",
     "boto3",
     "websockets",
+    "aws_lambda_powertools",
 )
 IMPORT = "import relay_lambda"
 ENVIRONMENT = {
