@@ -11,6 +11,7 @@ import jobs_app
 from sluice.errors import Unavailable
 from sluice.jobs import Jobs
 from sluice.types import Receipt, Usage, Wallet
+from tests.emf import Told
 from tests.fakes import MemoryEntries, MemoryWallets
 
 NOW = 1_763_700_000
@@ -103,8 +104,8 @@ async def test_a_proof_that_fails_names_the_wallet_and_rings(desk: Desk, caplog:
     desk.now += 5000
     with caplog.at_level(logging.ERROR, "sluice"), pytest.raises(RuntimeError, match="1 of 1 wallets do not add up"):
         await desk.task("prove")
-    assert caplog.records[0].__dict__["fields"]["missing"] == (2,)
-    assert caplog.records[0].__dict__["fields"]["wallet_id"] == "ann"
+    (named,) = [record.__dict__["fields"] for record in caplog.records if record.levelno == logging.ERROR]
+    assert (named["wallet_id"], named["missing"]) == ("ann", (2,))
 
 
 async def test_an_unknown_wallet_proves_empty(desk: Desk) -> None:
@@ -117,3 +118,17 @@ async def test_an_unknown_wallet_proves_empty(desk: Desk) -> None:
 async def test_an_event_that_is_nothing_of_ours_fails_loudly(desk: Desk, event: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="no such task"):
         await jobs_app.handle(desk.jobs, event)
+
+
+async def test_each_task_tells_what_it_moved(desk: Desk, told: Told) -> None:
+    # Of 70 the open request holds 20: of a charge of 90 the wallet covers 50.
+    desk.wallets.settle(desk.wallets.hold("ann", "r3", 10, NOW, NOW + 1200), 90, NOW, RECEIPT)
+    await desk.stream(desk.wallets.records)
+    odd = {**desk.wallets.records[0], "dynamodb": {**desk.wallets.records[0]["dynamodb"], "NewImage": {}}}
+    await desk.stream([odd])
+    desk.now += 1201
+    await desk.task("sweep")
+    await desk.task("prove")
+    names = ("EntriesWritten", "NanoLost", "RecordsUnreadable", "HoldsSwept", "NanoSwept", "ProofDifferences")
+    assert [told.sum(name) for name in names] == [6, 40, 1, 1, 20, 0]
+    assert told.values("ProofBehind") == [1]
