@@ -82,6 +82,9 @@ def connect(url: str, tokens: CredentialProvider | None = None) -> Valkey:
         "socket_connect_timeout": _CONNECT_SECONDS,
         "socket_timeout": _ANSWER_SECONDS,
         "credential_provider": tokens,
+        # What the library would say of itself takes a right more, and two answers more on each connection.
+        "lib_name": None,
+        "lib_version": None,
     }
     if arguments.get("connection_class") is SSLConnection:
         trust = _trusting(arguments.pop("ssl_ca_certs", None))
