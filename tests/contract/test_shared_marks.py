@@ -50,10 +50,15 @@ class Server:
         return connect(f"valkey://{who}127.0.0.1:{self.port}")
 
 
-def started(folder: Path, *more: str) -> tuple[Server, subprocess.Popen[bytes]]:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def started(folder: Path, *more: str) -> tuple[Server, subprocess.Popen[bytes]]:
+    port = free_port()
     command = [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     process = subprocess.Popen([*command, *more], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 20
@@ -304,7 +309,7 @@ async def test_the_templates_user_may_do_nothing_else(server: Server, admin: Val
 
 async def test_a_cluster_of_one_that_owns_every_slot_is_spoken_to_plainly(tmp_path: Path, clock: Clock) -> None:
     """Which is how ElastiCache Serverless shows itself behind its one address."""
-    found, process = started(tmp_path, "--cluster-enabled", "yes")
+    found, process = started(tmp_path, "--cluster-enabled", "yes", "--cluster-port", str(free_port()))
     operator = found.client()
     await operator.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
     while b"cluster_state:ok" not in await operator.execute_command("CLUSTER", "INFO"):
