@@ -88,6 +88,13 @@ def test_a_token_for_elasticache_is_the_one_botocore_presigns(
     assert ours.startswith(f"{cache}/?Action=connect&User={user}&ResourceType=ServerlessCache&X-Amz-Algorithm=")
 
 
+def test_a_token_for_elasticache_is_the_one_aws_sdk_for_java_signs() -> None:
+    """As published, with its input, in the tests of an application that signs with it (fi.okm.jod.yksilo)."""
+    now = datetime(2024, 8, 2, 12, 11, 50, tzinfo=UTC).timestamp()
+    token = iam_token("my-cache", "user123", "eu-west-1", Credentials("accessKey", "secretKey"), now)
+    assert token.endswith("&X-Amz-Signature=5dda5db919b1337db6596b2a608924bc10197fb39289b933b60bdb114d5a70dc")
+
+
 @given(
     path=SEGMENTS,
     query=st.dictionaries(SEGMENTS, st.text("abcXYZ019-_.~:/%$+ =&é", max_size=30), max_size=4),
