@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import ipaddress
 import re
 from pathlib import Path
 from typing import Any
@@ -218,6 +219,18 @@ def test_functions_are_in_private_subnets_of_two_zones_with_dynamodb_beside_them
     assert dynamodb["RouteTableIds"] == [{"Ref": "Private"}]
     (granted,) = dynamodb["PolicyDocument"]["Statement"]
     assert granted["Resource"]["Fn::Sub"].endswith(":table/${Prefix}-*")
+
+
+def test_every_network_that_may_be_given_holds_its_subnets() -> None:
+    chosen = Chosen("infra/network.yaml")
+    whole = chosen.template["Parameters"]["Cidr"]
+    shares = [one["CidrBlock"]["Fn::Select"][1]["Fn::Cidr"] for one in chosen.of("AWS::EC2::Subnet").values()]
+    for size in range(8, 29):
+        network = ipaddress.ip_network(f"10.0.0.0/{size}")
+        if re.fullmatch(whole["AllowedPattern"].strip("^$"), str(network)):
+            for _, count, bits in shares:
+                assert network.num_addresses >= count * 2**bits, network
+    assert re.fullmatch(whole["AllowedPattern"].strip("^$"), whole["Default"])
 
 
 # --- who uses it ---
