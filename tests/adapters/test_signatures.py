@@ -6,10 +6,10 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import pytest
-from botocore.auth import SigV4Auth
+from botocore.auth import SigV4Auth, SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotocoreCredentials
 from hypothesis import given
@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 
 from sluice import adapters
 from sluice.adapters import _tc3
-from sluice.adapters._sigv4 import Credentials, signed
+from sluice.adapters._sigv4 import Credentials, presigned, signed
 from sluice.types import Channel, ChatRequest, Secret
+from sluice.valkey_client import iam_token
+from tests.iam_gate import official_token
 
 VECTORS = json.loads(Path(__file__).with_name("signatures.json").read_text())
 SIGV4 = VECTORS["sigv4"]
@@ -68,6 +70,50 @@ def test_sigv4_signs_as_botocore_does(model: str, body: bytes, now: int, token: 
     )
     theirs = _botocore(url, headers, body, now, token)
     assert ours["authorization"] == theirs
+
+
+@given(
+    cache=st.text("abcxyz019-", min_size=1, max_size=40),
+    user=st.text("abcXYZ019-.", min_size=1, max_size=40),
+    region=st.sampled_from(["us-east-1", "cn-north-1"]),
+    now=st.integers(0, 4_000_000_000),
+    token=st.sampled_from(["", "IQoJb3JpZ2luX2VjE+/=="]),
+)
+def test_a_token_for_elasticache_is_the_one_botocore_presigns(
+    cache: str, user: str, region: str, now: int, token: str
+) -> None:
+    credentials = Credentials("AKIDEXAMPLE", "sEcReT/+=", token)
+    ours = iam_token(cache, user, region, credentials, now)
+    assert ours == official_token(cache, user, region, credentials, now)
+    assert ours.startswith(f"{cache}/?Action=connect&User={user}&ResourceType=ServerlessCache&X-Amz-Algorithm=")
+
+
+def test_a_token_for_elasticache_is_the_one_aws_sdk_for_java_signs() -> None:
+    """As published, with its input, in the tests of an application that signs with it (fi.okm.jod.yksilo)."""
+    now = datetime(2024, 8, 2, 12, 11, 50, tzinfo=UTC).timestamp()
+    token = iam_token("my-cache", "user123", "eu-west-1", Credentials("accessKey", "secretKey"), now)
+    assert token.endswith("&X-Amz-Signature=5dda5db919b1337db6596b2a608924bc10197fb39289b933b60bdb114d5a70dc")
+
+
+@given(
+    path=SEGMENTS,
+    query=st.dictionaries(SEGMENTS, st.text("abcXYZ019-_.~:/%$+ =&é", max_size=30), max_size=4),
+    now=st.integers(0, 4_000_000_000),
+    seconds=st.integers(1, 604_800),
+)
+def test_a_presigned_address_is_signed_as_botocore_signs_it(
+    path: str, query: dict[str, str], now: int, seconds: int
+) -> None:
+    url = f"https://example.amazonaws.com/{quote(path, safe='')}?{urlencode(query, quote_via=quote)}"
+    credentials = Credentials("AKIDEXAMPLE", "sEcReT/+=", "tok==")
+    ours = presigned(url, credentials=credentials, region="eu-west-1", service="service", now=now, seconds=seconds)
+    signer = SigV4QueryAuth(BotocoreCredentials("AKIDEXAMPLE", "sEcReT/+=", "tok=="), "service", "eu-west-1", seconds)
+    request = AWSRequest("GET", url)
+    request.context["timestamp"] = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
+    signer._modify_request_before_signing(request)
+    to_sign = signer.string_to_sign(request, signer.canonical_request(request))
+    signer._inject_signature_to_request(request, signer.signature(to_sign, request))
+    assert ours == request.url
 
 
 def _botocore(url: str, headers: dict[str, str], body: bytes, now: int, token: str) -> str:

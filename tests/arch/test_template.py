@@ -170,6 +170,8 @@ def test_no_function_may_do_everything_or_to_everything(transformed: dict[str, A
 def test_only_logging_comes_from_a_managed_policy(transformed: dict[str, Any]) -> None:
     for name in FUNCTIONS:
         arns = transformed["Resources"][f"{name}Role"]["Properties"]["ManagedPolicyArns"]
+        # SAM adds the one for VPCs wherever a function can be in one; ours denies the function what that one grants.
+        arns = [one for one in arns if "VPCAccessExecutionRole" not in str(one) and "JoinVpcPolicy" not in str(one)]
         assert len(arns) == 1, name
         assert str(arns[0]).endswith("AWSLambdaBasicExecutionRole"), name
 

@@ -21,7 +21,11 @@ class Settings:
     conversations_table: str = "sluice-conversations"
     vault_key_id: str = "alias/sluice-vault"
     valkey_url: str = ""
-    """`valkey://host:port` or `valkeys://` with TLS; empty: no shared cache, marks stay in the process."""
+    """`valkey://host:port` or `valkeys://` with TLS, a Valkey 9; empty: no shared cache, marks stay in the process."""
+    valkey_cache: str = ""
+    """The name of the ElastiCache Serverless cache behind `valkey_url`, for which IAM tokens are signed; empty: none are."""
+    valkey_user: str = "default.iam-user"
+    """Who the tokens are for: an ElastiCache user that IAM vouches for. Without `valkey_cache` it says nothing."""
     default_max_tokens: int = 4096
     """Output tokens held for when neither the request nor the model's price row says a cap."""
     hold_seconds: int = 1200

@@ -15,12 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from sluice import adapters, signals, trail
+from sluice.adapters._sigv4 import Credentials
 from sluice.aws import SILENCE_SECONDS, AwsClient
 from sluice.cache import Marks
 from sluice.care import Care
@@ -69,18 +70,32 @@ class Clients:
         return self._aws("kms")
 
     def valkey(self) -> Any:
-        """A `valkey.asyncio` client, or None where no address is configured."""
+        """A `valkey.asyncio` client, or None where no address is configured. Takes a while: importing it, and the trust store."""
         if not self.settings.valkey_url:
             return None
-        from valkey import asyncio as valkey
+        from sluice import valkey_client
 
-        url = self.settings.valkey_url
-        return valkey.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5)  # type: ignore[no-untyped-call]
+        if not self.settings.valkey_cache:
+            return valkey_client.connect(self.settings.valkey_url)
+        name, user = self.settings.valkey_cache, self.settings.valkey_user
+        tokens = valkey_client.IamTokens(name, user, self._environment.region, self._credentials(), time.time)
+        return valkey_client.connect(self.settings.valkey_url, tokens)
 
     def close(self) -> None:
         """Closes the idle connections of the AWS clients made here; a later call opens new ones."""
         for client in self._made:
             client.close()
+
+    def _credentials(self) -> Callable[[], Credentials]:
+        """What signs, as it is when asked: what Lambda sets stays for an environment's life, what botocore finds does not."""
+        environment = self._environment
+        if environment.access_key:
+            secrets = environment.secret_key.reveal(), environment.session_token.reveal()
+            return partial(Credentials, environment.access_key, *secrets)
+        import botocore.session
+
+        found = botocore.session.get_session().get_credentials()
+        return partial(_frozen, found)
 
     def _aws(self, service: str) -> Any:
         """Our own client with the credentials Lambda sets; botocore's where they have to be found some other way."""
@@ -98,6 +113,19 @@ class Clients:
         )
         session = botocore.session.get_session()
         return session.create_client(service, region_name=self._environment.region, config=config)
+
+
+def _frozen(found: Any) -> Credentials:
+    """botocore's credentials as they are now. Raises OSError where it has none to give."""
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        now = found and found.get_frozen_credentials()
+    except BotoCoreError as error:
+        raise OSError("the AWS credentials could not be renewed") from error
+    if not now:
+        raise OSError("no AWS credentials were found to sign with")
+    return Credentials(now.access_key, now.secret_key, now.token or "")
 
 
 @dataclass(slots=True)
@@ -142,13 +170,6 @@ class Relay:
         dynamodb, valkey = await asyncio.gather(self._dynamodb(), self._valkey())
         return {"relay": "ok", "dynamodb": dynamodb, "valkey": valkey}
 
-    async def _valkey(self) -> str:
-        try:
-            async with asyncio.timeout(_HEALTH_SECONDS):
-                return await self.marks.ping()
-        except TimeoutError:
-            return "down"
-
     async def _dynamodb(self) -> str:
         try:
             async with asyncio.timeout(_HEALTH_SECONDS):
@@ -156,6 +177,13 @@ class Relay:
         except (SluiceError, TimeoutError):
             return "down"
         return "ok"
+
+    async def _valkey(self) -> str:
+        try:
+            async with asyncio.timeout(_HEALTH_SECONDS):
+                return await self.marks.ping()
+        except TimeoutError:
+            return "down"
 
 
 def build_relay(settings: Settings | None = None, clients: Clients | None = None) -> Relay:
