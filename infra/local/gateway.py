@@ -15,6 +15,7 @@ from typing import Any
 
 import uvicorn
 
+from infra.local import vitals
 from infra.local.child import end_with_parent
 
 Message = MutableMapping[str, Any]
@@ -66,11 +67,13 @@ def create_app() -> Doors:
     import relay_app
     from sluice import wiring
 
+    relay = wiring.build_relay()
     return Doors(
         [
+            (vitals.PATH, vitals.create_app(lambda: relay.deps.running)),
             ("/api/admin", admin_app.create_app(wiring.build_admin())),
             ("/api/", auth_app.create_app(wiring.build_auth())),
-            ("", relay_app.create_app(wiring.build_relay())),
+            ("", relay_app.create_app(relay)),
         ]
     )
 
