@@ -32,6 +32,11 @@ from sluice.wiring import Clients, build_jobs
 REQUESTS = 50
 OPEN_HOLDS = (1, 10, 50, 100)
 WRITE_BYTES, READ_BYTES = 1024, 4096
+_ASKED = (
+    *("TableName", "IndexName", "Key", "KeyConditionExpression", "ScanIndexForward", "Limit"),
+    *("ExpressionAttributeNames", "ExpressionAttributeValues"),
+)
+"""What makes a read the read it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +100,11 @@ def value_bytes(attribute: Mapping[str, Any]) -> int:
     ((kind, value),) = attribute.items()
     match kind:
         case "S":
-            return len(value.encode())
+            return len(str(value).encode())
         case "B":
             return len(value) if isinstance(value, bytes) else len(value) * 3 // 4
         case "N":
-            digits = value.lstrip("-").strip("0.")
-            return (len(digits) + 1) // 2 + 1 + value.startswith("-")
+            return (len(value.lstrip("-").strip("0.")) + 1) // 2 + 1 + bool(value.startswith("-"))
         case "BOOL" | "NULL":
             return 1
         case "L":
@@ -165,9 +169,7 @@ class Desk:
         """The read units of GetItem and Query calls, by asking again and measuring the answer."""
         units = 0.0
         for call in calls:
-            names = ("TableName", "Key", "KeyConditionExpression", "ExpressionAttributeValues", "ScanIndexForward")
-            names += ("ExpressionAttributeNames", "IndexName", "Limit")
-            asked = {name: call.body[name] for name in names if name in call.body}
+            asked = {name: call.body[name] for name in _ASKED if name in call.body}
             consistent = bool(call.body.get("ConsistentRead"))
             if call.operation == "GetItem":
                 units += read_units(item_bytes(self.dynamodb.get_item(**asked).get("Item", {})), consistent)
