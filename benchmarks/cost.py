@@ -287,30 +287,24 @@ def idle_table(counted: Counted, assumed: Assumed) -> str:
 def crossover_table(counted: Counted, assumed: Assumed) -> str:
     head = (
         "answer takes",
-        "servers, least",
+        "relay",
         "cheaper from, requests a month",
         "a second",
         "at once in the busiest hour",
         "tasks there",
     )
     rows = [head]
-    for seconds in SECONDS:
-        kind = Kind(seconds)
-        least = total(servers(0, kind, counted, assumed))
+    for kind in (Kind(seconds, memory) for seconds in SECONDS for memory in (256, 512)):
         found = meets(kind, counted, assumed)
-        if math.isinf(found):
-            rows.append((f"{seconds} s", f"${least:.0f} a month", "never", "", "", ""))
-            continue
-        rows.append(
-            (
-                f"{seconds} s",
-                f"${least:.0f} a month",
+        when = ("never", "", "", "")
+        if math.isfinite(found):
+            when = (
                 f"{found / MILLION:.1f} million",
                 f"{found / MONTH:.1f}",
-                f"{at_once(found, seconds, assumed):.0f}",
-                str(tasks(found, seconds, assumed)),
+                f"{at_once(found, kind.seconds, assumed):.0f}",
+                str(tasks(found, kind.seconds, assumed)),
             )
-        )
+        rows.append((f"{kind.seconds} s", f"{kind.memory} MB", *when))
     return page.table(rows)
 
 
