@@ -30,6 +30,8 @@ from sluice.stores.wallets import Wallets
 from sluice.wiring import Clients, build_jobs
 
 REQUESTS = 50
+LONG_CHUNKS, LONG_PACE = 100, 0.12
+"""Of the one stream in which the looks at catalog and Valkey are counted."""
 OPEN_HOLDS = (1, 10, 50, 100)
 WRITE_BYTES, READ_BYTES = 1024, 4096
 _ASKED = (
@@ -256,8 +258,8 @@ def _stream(desk: Desk) -> dict[str, float]:
     """One long stream: how often the catalog and Valkey are looked at meanwhile, and what a chunk weighs."""
     notes: list[str] = []
     tap = Tap(desk.bench.environment["AWS_ENDPOINT_URL"], notes, noted)
-    chunks, pace = 100, 0.12
-    key = seed(desk.bench.environment, f"{desk.bench.upstream.url}/chunks={chunks},pace={pace}/v1", "paced")
+    script = f"chunks={LONG_CHUNKS},pace={LONG_PACE}"
+    key = seed(desk.bench.environment, f"{desk.bench.upstream.url}/{script}/v1", "paced")
     with desk.bench.relay(AWS_ENDPOINT_URL=tap.url) as (server, _):
         short = _answer_bytes(server)
         server.key = key
@@ -269,7 +271,7 @@ def _stream(desk: Desk) -> dict[str, float]:
         polls = sum(call.table == desk.settings.catalog_table for call in calls_of(notes))
         asked = _valkey(desk) - commands
     tap.close()
-    each = (long - short) / (chunks - CHUNKS)
+    each = (long - short) / (LONG_CHUNKS - CHUNKS)
     return {
         "polls_per_second": polls / lasted,
         "valkey_per_second": asked / lasted,
