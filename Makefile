@@ -16,7 +16,7 @@ PYTHON ?= $(shell for candidate in python3.13 python3.12 python3.11 python3; do 
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt bench encodings build validate lock clean
+.PHONY: help run test lint fmt bench load cost encodings build validate lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,12 @@ fmt: .venv/.stamp ## Format and fix what can be fixed
 
 bench: .venv/.stamp .venv/ministack/.stamp .venv/bench/.stamp encodings ## Sluice beside LiteLLM and the bare upstream, one table
 	@$(BIN)/python -m benchmarks.relay_bench
+
+load: .venv/.stamp .venv/ministack/.stamp encodings ## 200 streams at once on `make run` for a minute, and what is left of them: LOAD="--streams 50"
+	@$(BIN)/python -m benchmarks.load $(LOAD)
+
+cost: .venv/.stamp .venv/ministack/.stamp encodings ## What a million requests cost, and where servers are cheaper: COST="--count" counts anew
+	@$(BIN)/python -m benchmarks.cost $(COST)
 
 encodings: .venv/.stamp ## The tokenizer's tables, checked by their hash
 	@$(BIN)/python layers/common/fetch_encodings.py

@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from infra.local import prometheus
+from infra.local import prometheus, vitals
 from infra.local.child import end_with_parent
 from sluice import signals
 
@@ -96,12 +96,14 @@ def create_app() -> Doors:
 
     registry = prometheus.Registry()
     signals.log.addHandler(Counted(registry))
+    relay = wiring.build_relay()
     return Doors(
         [
             ("/metrics", metrics_app(registry)),
+            (vitals.PATH, vitals.create_app(lambda: relay.deps.running)),
             ("/api/admin", admin_app.create_app(wiring.build_admin())),
             ("/api/", auth_app.create_app(wiring.build_auth())),
-            ("", relay_app.create_app(wiring.build_relay())),
+            ("", relay_app.create_app(relay)),
         ]
     )
 

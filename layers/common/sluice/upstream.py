@@ -11,6 +11,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
@@ -114,14 +115,28 @@ class UpstreamResponse:
             return b""
 
 
+LANE = 16
+"""Requests under way in one pool. For each that comes or goes a pool looks at all of its connections, and polls the idle ones."""
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    pool: httpcore.AsyncConnectionPool
+    under_way: int = 0
+
+
 class Upstream:
-    """One pool of connections per proxy. `connect_timeout` and `read_timeout` (the longest silence) are in seconds."""
+    """Pools of connections. `connect_timeout` and `read_timeout` (the longest silence) are in seconds.
+
+    A request takes the first pool that has room, so that few at a time share one pool and many never make a large one;
+    a pool that was opened for a crowd is closed when the last of it has gone.
+    """
 
     def __init__(self, connect_timeout: float, read_timeout: float, max_connections: int = 1000) -> None:
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
-        self._max_connections = max_connections
-        self._pools: dict[str, httpcore.AsyncConnectionPool] = {}
+        self._most_lanes = max(1, max_connections // LANE)
+        self._lanes: dict[str, list[_Lane]] = {}
         self._context: ssl.SSLContext | None = None
 
     def open(self, request: UpstreamRequest) -> AbstractAsyncContextManager[UpstreamResponse]:
@@ -142,22 +157,23 @@ class Upstream:
             **trail.passed_on(),
             **request.headers,
         }
-        try:
-            sent = httpcore.Request(
-                request.method,
-                request.url,
-                headers=list(headers.items()),
-                content=request.body,
-                extensions={"timeout": self._timeouts},
-            )
-            response = await self._pool(request.proxy).handle_async_request(sent)
-        except _FAILURES as error:
-            raise _met(error) from error
-        told = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
-        try:
-            yield UpstreamResponse(response.status, told, _received(response), request.framing)
-        finally:
-            await response.aclose()
+        async with self._lane(request.proxy) as pool:
+            try:
+                sent = httpcore.Request(
+                    request.method,
+                    request.url,
+                    headers=list(headers.items()),
+                    content=request.body,
+                    extensions={"timeout": self._timeouts},
+                )
+                response = await pool.handle_async_request(sent)
+            except _FAILURES as error:
+                raise _met(error) from error
+            told = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+            try:
+                yield UpstreamResponse(response.status, told, _received(response), request.framing)
+            finally:
+                await response.aclose()
 
     @asynccontextmanager
     async def _websocket(self, request: UpstreamRequest) -> AsyncIterator[UpstreamResponse]:
@@ -203,19 +219,35 @@ class Upstream:
         )
 
     async def close(self) -> None:
-        await asyncio.gather(*(pool.aclose() for pool in self._pools.values()))
-        self._pools.clear()
+        lanes = [lane for lanes in self._lanes.values() for lane in lanes]
+        self._lanes.clear()
+        await asyncio.gather(*(lane.pool.aclose() for lane in lanes))
+
+    @asynccontextmanager
+    async def _lane(self, proxy: str) -> AsyncIterator[httpcore.AsyncConnectionPool]:
+        lanes = self._lanes.setdefault(proxy, [])
+        lane = next((one for one in lanes if one.under_way < LANE), None)
+        if lane is None and len(lanes) < self._most_lanes:
+            lanes.append(lane := _Lane(self._pool(proxy)))
+        # Where there can be no more, the pool makes it wait for its turn.
+        lane = lane or lanes[-1]
+        lane.under_way += 1
+        try:
+            yield lane.pool
+        finally:
+            lane.under_way -= 1
+            if not lane.under_way and lane in lanes[1:]:
+                lanes.remove(lane)
+                await lane.pool.aclose()
 
     def _pool(self, proxy: str) -> httpcore.AsyncConnectionPool:
-        if proxy not in self._pools:
-            self._pools[proxy] = httpcore.AsyncConnectionPool(
-                ssl_context=self._trust(),
-                proxy=httpcore.Proxy(proxy) if proxy else None,
-                max_connections=self._max_connections,
-                max_keepalive_connections=100,
-                keepalive_expiry=30,
-            )
-        return self._pools[proxy]
+        return httpcore.AsyncConnectionPool(
+            ssl_context=self._trust(),
+            proxy=httpcore.Proxy(proxy) if proxy else None,
+            max_connections=LANE,
+            max_keepalive_connections=LANE,
+            keepalive_expiry=30,
+        )
 
     def _trust(self) -> ssl.SSLContext:
         """One context for everything: loading the trust store costs 30 ms each time."""
