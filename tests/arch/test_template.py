@@ -105,6 +105,15 @@ def test_the_relay_runs_behind_the_adapter(transformed: dict[str, Any]) -> None:
     assert variables["AWS_LWA_INVOKE_MODE"] == "response_stream"
     assert relay["Timeout"] == 900
     assert "LambdaAdapterLayer" in str(relay["Layers"])
+    # The adapter overwrites what a client sent under this name; without an adapter nobody does.
+    assert variables["SLUICE_DEADLINE_HEADER"] == "x-amzn-lambda-context"
+    assert relay["Timeout"] > 10 * float(variables["SLUICE_DEADLINE_MARGIN_SECONDS"])
+
+
+@pytest.mark.parametrize("function", ["Auth", "Admin", "Jobs"])
+def test_no_other_function_takes_a_deadline_from_a_header(transformed: dict[str, Any], function: str) -> None:
+    variables = transformed["Resources"][function]["Properties"]["Environment"]["Variables"]
+    assert variables["SLUICE_DEADLINE_HEADER"] == ""
 
 
 def test_every_handler_exists(source: dict[str, Any]) -> None:
