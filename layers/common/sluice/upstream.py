@@ -14,7 +14,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-import certifi
 import httpcore
 
 from sluice.errors import ProviderError
@@ -114,14 +113,23 @@ class UpstreamResponse:
 
 
 class Upstream:
-    """One pool of connections per proxy. `connect_timeout` and `read_timeout` (the longest silence) are in seconds."""
+    """One pool of connections per proxy. `connect_timeout` and `read_timeout` (the longest silence) are in seconds.
 
-    def __init__(self, connect_timeout: float, read_timeout: float, max_connections: int = 1000) -> None:
+    `trust` gives what a provider's certificate is judged by, and is asked for each pool and each WebSocket.
+    """
+
+    def __init__(
+        self,
+        connect_timeout: float,
+        read_timeout: float,
+        max_connections: int = 1000,
+        trust: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+    ) -> None:
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
         self._max_connections = max_connections
         self._pools: dict[str, httpcore.AsyncConnectionPool] = {}
-        self._context: ssl.SSLContext | None = None
+        self._trust = trust
 
     def open(self, request: UpstreamRequest) -> AbstractAsyncContextManager[UpstreamResponse]:
         """Sends `request` and gives the answer once its headers are there. Leaving the block hangs up.
@@ -214,23 +222,10 @@ class Upstream:
             )
         return self._pools[proxy]
 
-    def _trust(self) -> ssl.SSLContext:
-        """One context for everything: loading the trust store costs 30 ms each time."""
-        self._context = self._context or _trusting()
-        return self._context
-
     @property
     def _timeouts(self) -> Mapping[str, float]:
         connect, read = self._connect_timeout, self._read_timeout
         return {"connect": connect, "pool": connect, "read": read, "write": read}
-
-
-def _trusting() -> ssl.SSLContext:
-    """The system's trust store, and certifi's where the system has none that can be seen."""
-    context = ssl.create_default_context()
-    if not context.cert_store_stats()["x509_ca"]:
-        context.load_verify_locations(certifi.where())
-    return context
 
 
 async def _received(response: httpcore.Response) -> AsyncIterator[bytes]:

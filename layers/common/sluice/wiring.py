@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import ssl
 import sys
 import time
 from collections.abc import Callable
@@ -75,6 +76,19 @@ class Clients:
         url = self.settings.valkey_url
         return valkey.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5)  # type: ignore[no-untyped-call]
 
+    def trust(self) -> ssl.SSLContext:
+        """What every certificate is judged by. Loading the trust store costs 30 ms, so there is one for everybody."""
+        return self._trusted
+
+    @cached_property
+    def _trusted(self) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        if not context.cert_store_stats()["x509_ca"]:
+            import certifi
+
+            context.load_verify_locations(certifi.where())
+        return context
+
     def close(self) -> None:
         """Closes the idle connections of the AWS clients made here; a later call opens new ones."""
         for client in self._made:
@@ -83,8 +97,9 @@ class Clients:
     def _aws(self, service: str) -> Any:
         """Our own client with the credentials Lambda sets; botocore's where they have to be found some other way."""
         if self._environment.access_key:
-            self._made.append(AwsClient(service, self._environment, connections=_THREADS))
-            return self._made[-1]
+            made = AwsClient(service, self._environment, connections=_THREADS, trust=self.trust)
+            self._made.append(made)
+            return made
         import botocore.session
         from botocore.config import Config
 
@@ -151,7 +166,7 @@ def build_relay(settings: Settings | None = None, clients: Clients | None = None
         callers=build_identities(settings, clients),
         catalog=catalog,
         ledger=build_ledger(settings, clients),
-        upstream=build_upstream(settings),
+        upstream=build_upstream(settings, clients),
         marks=marks,
         memory=build_conversations(settings, clients),
         settings=settings,
@@ -177,7 +192,7 @@ def build_admin(settings: Settings | None = None, clients: Clients | None = None
         ledger=build_ledger(settings, clients),
         proofs=build_jobs(settings, clients),
         clock=time.time,
-        care=Care(editor, Marks(clients.valkey, time.time), lambda: build_upstream(settings), time.time),
+        care=Care(editor, Marks(clients.valkey, time.time), lambda: build_upstream(settings, clients), time.time),
     )
 
 
@@ -225,8 +240,8 @@ def build_ledger(settings: Settings, clients: Clients) -> Ledger:
     return Ledger(wallets, entries, time.time, settings.hold_seconds)
 
 
-def build_upstream(settings: Settings) -> Upstream:
-    return Upstream(settings.connect_timeout_seconds, settings.read_timeout_seconds)
+def build_upstream(settings: Settings, clients: Clients) -> Upstream:
+    return Upstream(settings.connect_timeout_seconds, settings.read_timeout_seconds, trust=clients.trust)
 
 
 class JsonLines(logging.Formatter):
