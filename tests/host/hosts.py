@@ -41,13 +41,17 @@ def adapter() -> Path:
 
 
 def emulator() -> Path:
-    """AWS's Runtime Interface Emulator, as the SAM CLI's package carries it. Skips, saying why, where it is not."""
-    found = sorted(
-        (ROOT / ".venv/sam").glob(f"lib/python*/site-packages/samcli/local/rapid/{_RIE.get(platform.machine())}")
-    )
-    if sys.platform != "linux" or not found:
+    """AWS's Runtime Interface Emulator. Skips, saying why, where it is not."""
+    found = found_emulator()
+    if found is None:
         pytest.skip("no Runtime Interface Emulator: it comes with `make test-host` (.venv/sam) and runs on Linux only")
-    return found[0]
+    return found
+
+
+def found_emulator() -> Path | None:
+    """The emulator's binary, as the SAM CLI's package carries it."""
+    name = f"lib/python*/site-packages/samcli/local/rapid/{_RIE.get(platform.machine())}"
+    return next(iter(sorted((ROOT / ".venv/sam").glob(name))), None) if sys.platform == "linux" else None
 
 
 def relay_environment(settings: Settings, endpoint: str, **changed: str) -> dict[str, str]:
@@ -192,10 +196,10 @@ def emulated(command: list[Any], log: Path, environment: Mapping[str, str], time
         yield Emulator(port)
 
 
-def adapter_and_app(folder: Path) -> list[Any]:
+def adapter_and_app(folder: Path, binary: Path | None = None) -> list[Any]:
     """One command that is both: without root nothing can be put into /opt/extensions, where the layer's extension lies."""
     script = folder / "both.sh"
-    script.write_text(f'#!/bin/sh\n"{adapter()}" &\nexec "{RELAY / "run.sh"}"\n')
+    script.write_text(f'#!/bin/sh\n"{binary or adapter()}" &\nexec "{RELAY / "run.sh"}"\n')
     script.chmod(0o755)
     return [script]
 

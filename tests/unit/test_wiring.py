@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+from typing import Any, cast
 
 import pytest
 
@@ -33,3 +35,41 @@ def test_the_trust_store_is_loaded_once_for_aws_and_for_providers(monkeypatch: p
 def test_where_the_system_has_no_trust_store_certifi_has(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ssl, "create_default_context", lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     assert wiring.Clients(Settings(), AwsEnvironment("eu-west-1")).trust().cert_store_stats()["x509_ca"] > 50
+
+
+class Deaf:
+    """A background loop that loses one cancellation, as `wait_for` of Python 3.11 can."""
+
+    async def run(self, *_: Any) -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await asyncio.sleep(60)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+async def test_a_background_loop_that_does_not_hear_keeps_nobody_from_stopping() -> None:
+    clients = wiring.Clients(
+        Settings(), AwsEnvironment("eu-west-1", "AKIA", Secret("s"), endpoint="http://127.0.0.1:1")
+    )
+    deps = wiring.build_relay(Settings(), clients).deps
+    relay = wiring.Relay(deps, cast(Any, Deaf()), cast(Any, Deaf()))
+    settled = asyncio.Event()
+
+    async def under_way() -> None:
+        await asyncio.sleep(0)
+        settled.set()
+
+    await relay.start()
+    deps.running.add(asyncio.create_task(under_way()))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await relay.stop()
+    assert settled.is_set()
+    left = [loop for loop in relay._loops if not loop.done()]
+    assert len(left) == 2
+    for loop in left:
+        loop.cancel()
+    await asyncio.gather(*left, return_exceptions=True)

@@ -52,6 +52,10 @@ _HEALTH_SECONDS = 2.0
 """Who asks for health wants to know now: what has not answered by then is down."""
 
 
+_LAST_LOOK_SECONDS = 0.2
+"""For a background loop to end. Not for ever: up to Python 3.11 `wait_for`, which the Valkey client uses, can lose a cancellation."""
+
+
 class Clients:
     """The AWS and Valkey clients of one environment, each made when first asked for."""
 
@@ -133,9 +137,10 @@ class Relay:
         """Lets requests under way settle for `patience` seconds, then closes what was opened."""
         for loop in self._loops:
             loop.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
         if self.deps.running:
             await asyncio.wait(self.deps.running, timeout=patience)
+        if self._loops:
+            await asyncio.wait(self._loops, timeout=_LAST_LOOK_SECONDS)
         await self.deps.upstream.close()
         with suppress(Exception):
             await self.marks.close()
