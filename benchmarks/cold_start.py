@@ -181,7 +181,9 @@ class Numbers:
     ready: list[float] = field(default_factory=list)
     cold_first: list[float] = field(default_factory=list)
     cold_processor: list[float] = field(default_factory=list)
+    ended: list[float] = field(default_factory=list)
     warm_first: list[float] = field(default_factory=list)
+    warm_whole: list[float] = field(default_factory=list)
     processor: list[float] = field(default_factory=list)
     megabytes: list[float] = field(default_factory=list)
     many_whole: list[float] = field(default_factory=list)
@@ -193,6 +195,11 @@ async def cold_start(start: Any, stage: Stage, numbers: Numbers) -> None:
     async with start(stage) as party:
         taken = await party.ask()
         numbers.cold_processor.append(party.processor_seconds())
+        told = time.time()
+        party.processes[-1].terminate()
+        while party.processes[-1].poll() is None:
+            await asyncio.sleep(PAUSE)
+        numbers.ended.append(time.time() - told)
     numbers.ready.append(party.ready)
     numbers.cold_first.append(party.ready + taken.first)
 
@@ -205,6 +212,7 @@ async def warm(parties: dict[str, Party], measured: dict[str, Numbers], blocks: 
             taken = [await party.ask() for _ in range(requests)]
             if number:
                 measured[name].warm_first += [one.first for one in taken]
+                measured[name].warm_whole += [one.whole for one in taken]
                 measured[name].processor.append((party.processor_seconds() - before) / requests)
     for name, party in parties.items():
         measured[name].megabytes.append(party.megabytes())
@@ -276,7 +284,9 @@ def table(measured: dict[str, Numbers], emulated: dict[str, list[float]]) -> lis
         ("process start to ready", lambda n: n.ready, 1000, "ms"),
         ("process start to the first byte of a stream", lambda n: n.cold_first, 1000, "ms"),
         ("CPU of that", lambda n: n.cold_processor, 1000, "ms"),
+        ("idle: from SIGTERM to the app's end", lambda n: n.ended, 1000, "ms"),
         ("warm: first byte of a stream", lambda n: n.warm_first, 1000, "ms"),
+        ("warm: all of a stream of 20 chunks", lambda n: n.warm_whole, 1000, "ms"),
         ("warm: CPU per stream of 20 chunks", lambda n: n.processor, 1000, "ms"),
         ("peak memory", lambda n: n.megabytes, 1, "MB"),
         (f"{MANY} streams at a time in one environment: all done after", lambda n: n.many_whole, 1000, "ms"),
