@@ -120,15 +120,16 @@ async def behind_adapter(task_root: Path, log: Path, **more: str) -> AsyncIterat
 
 
 @asynccontextmanager
-async def behind_loop(task_root: Path, log: Path, **more: str) -> AsyncIterator[Environment]:
-    """The experiment in benchmarks/runtime_loop.py: app and host are one process."""
+async def behind_loop(task_root: Path, log: Path, *, waits: bool = True, **more: str) -> AsyncIterator[Environment]:
+    """The experiment in benchmarks/runtime_loop.py: app and host are one process. `waits` until it takes events."""
     async with RuntimeApi() as api:
         environment = lambda_environment(task_root, 0, AWS_LAMBDA_RUNTIME_API=api.address, **more)
         environment["PYTHONPATH"] += f"{os.pathsep}{task_root}"
         command = [sys.executable, ROOT / "benchmarks" / "runtime_loop.py", "relay_lambda:create_app"]
         with process(command, environment, log) as app:
             running = Environment(api, app, app, log)
-            await _ready(running)
+            if waits:
+                await _ready(running)
             yield running
 
 

@@ -42,6 +42,8 @@ class Invocation:
     error: dict[str, Any] | None = None
     is_cut: bool = False
     """The connection ended in the middle of the answer: the environment is dead."""
+    is_stale: bool = False
+    """Its time is over: an answer is refused with 410, as RAPID refuses one of an invocation that was given up meanwhile."""
     begun: bool = False
     came: asyncio.Condition = field(default_factory=asyncio.Condition)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -157,12 +159,15 @@ class RuntimeApi:
             self.ready.set()
         waiting = asyncio.ensure_future(self._waiting.get())
         gone = asyncio.ensure_future(reader.read(1))
-        await asyncio.wait((waiting, gone), return_when=asyncio.FIRST_COMPLETED)
-        if gone.done():
+        try:
+            await asyncio.wait((waiting, gone), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            is_gone = gone.done()
             waiting.cancel()
+            gone.cancel()
+            await asyncio.gather(waiting, gone, return_exceptions=True)
+        if is_gone or waiting.cancelled():
             raise ConnectionResetError
-        gone.cancel()
-        await asyncio.gather(gone, return_exceptions=True)
         invocation = waiting.result()
         told = {
             "Lambda-Runtime-Aws-Request-Id": invocation.id,
@@ -203,7 +208,7 @@ class RuntimeApi:
             return 403, "InvalidStateTransition"
         if mode not in (None, "streaming"):
             return 400, "InvalidFunctionResponseMode"
-        if echoed is not None and echoed != invocation.invocation_id:
+        if invocation.is_stale or (echoed is not None and echoed != invocation.invocation_id):
             return 410, "StaleInvocation"
         return None
 

@@ -146,6 +146,32 @@ async def test_the_loop_tells_an_error_before_the_answer_and_echoes_the_invocati
     assert answer.headers["lambda-runtime-invocation-id"] == answer.invocation_id
 
 
+@loop
+async def test_the_loop_goes_on_after_an_answer_that_came_too_late(echo: Environment) -> None:
+    stale = echo.api.invoke(request("GET", "/v1/x"))
+    stale.is_stale = True
+    assert (await asked(echo, request("GET", "/v1/next")))["path"] == "/v1/next"
+    assert stale.raw == b""
+
+
+@loop
+async def test_the_loop_tells_an_event_that_is_no_request(echo: Environment) -> None:
+    odd = await echo.api.invoke({"task": "warm up"}).whole()
+    assert odd.error is not None
+    assert odd.error["errorType"] == "KeyError"
+    assert (await asked(echo, request("GET", "/v1/x")))["path"] == "/v1/x"
+
+
+@pytest.mark.parametrize("code", ["raise RuntimeError('secret')", "def create_app(): raise RuntimeError('secret')"])
+async def test_the_loop_tells_an_app_that_does_not_start(tmp_path: Path, code: str) -> None:
+    (tmp_path / "relay_lambda.py").write_text(code)
+    async with hosts.behind_loop(tmp_path, tmp_path / "host.log", waits=False) as environment:
+        assert await environment.app_ended() == 1
+        assert environment.api.init_error is not None
+        assert environment.api.init_error["errorType"] == "RuntimeError"
+        assert not environment.api.ready.is_set()
+
+
 @adapter
 async def test_the_adapter_passes_the_last_of_headers_of_one_name(echo: Environment) -> None:
     seen = await asked(echo, request("GET", "/v1/x", [("x-name", "one"), ("x-name", "two")]))
