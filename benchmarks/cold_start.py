@@ -1,7 +1,8 @@
-"""`make bench-host`: what stands between Lambda and the relay, and what it costs. One run, three parties, rounds that take turns.
+"""`make bench-host`: what stands between Lambda and the relay, and what it costs. One run, four parties, rounds that take turns.
 
     app alone   functions/relay/run.sh asked over HTTP: uvicorn and the relay, no Lambda at all
     adapter     the same behind the Lambda Web Adapter, on a stand-in of the Runtime API (tests/host/runtime_api.py)
+    quick       the adapter on a stand-in that acknowledges every packet at once
     loop        benchmarks/runtime_loop.py: the relay's app on the Runtime API without web server and adapter
 
 Each is a relay with its full accounting, on MiniStack, Valkey and the scripted upstream. A cold start is a process that ends
@@ -23,6 +24,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +104,8 @@ async def alone(stage: Stage, **more: str) -> AsyncIterator[Party]:
 
 
 @asynccontextmanager
-async def adapter(stage: Stage, **more: str) -> AsyncIterator[Party]:
-    async with RuntimeApi() as api:
+async def adapter(stage: Stage, *, quick: bool = False, **more: str) -> AsyncIterator[Party]:
+    async with RuntimeApi(acknowledges_at_once=quick) as api:
         environment = stage.environment(api.address, hosts.free_port(), **more)
         started = time.time()
         with (
@@ -126,7 +128,12 @@ async def loop(stage: Stage, **more: str) -> AsyncIterator[Party]:
             yield Party([app], api.ready_at - started, lambda: _invoked(api, stage.event))
 
 
-PARTIES = {"app alone": alone, "adapter": adapter, "loop": loop}
+PARTIES: dict[str, Any] = {
+    "app alone": alone,
+    "adapter": adapter,
+    "adapter, quick": partial(adapter, quick=True),
+    "loop": loop,
+}
 
 
 async def _taken_up(api: RuntimeApi, app: subprocess.Popen[bytes], stage: Stage) -> None:

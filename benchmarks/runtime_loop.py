@@ -1,6 +1,6 @@
 """An experiment: an ASGI app on Lambda's Runtime API without a web server or an adapter in between.
 
-    AWS_LAMBDA_EXEC_WRAPPER=/var/task/run.sh, whose line is: exec python3 -m runtime_loop relay_lambda:create_app
+    AWS_LAMBDA_EXEC_WRAPPER=/var/task/run.sh, whose last line is: exec python3 -m runtime_loop relay_lambda:create_app
 
 docs/decisions/2026-11-26-streaming-host.md weighs it against the Lambda Web Adapter, `make bench-host` measures both. Wire facts:
 AWS's "Using the Lambda runtime API" and "Building a custom runtime for AWS Lambda" (response streaming); the newest client of

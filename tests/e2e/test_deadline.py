@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ import pytest
 from sluice.settings import Settings
 from sluice.types import Entry
 from tests.e2e.conftest import MESSAGES, Caller, House
+from tests.e2e.playback import Playback, Recording
 from tests.e2e.test_faults import counted_cost
 
 HEADER = "x-host-context"
@@ -107,6 +109,19 @@ class TestBehindAHostWithDeadlines:
                     break
         async with asyncio.timeout(house.relay.deps.settings.drain_seconds / 4):
             assert (await ended(house, caller))[1] == "client_gone"
+
+    async def test_sound_breaks_off_and_is_charged_as_at_its_first_byte(self, house: House, playback: Playback) -> None:
+        caller, model = (
+            await house.caller(),
+            await house.model(given_input="0", rates={"per_million_characters": Decimal(15)}),
+        )
+        tape = playback.tape("sound", Recording(bytes(4_000), content_type="audio/mpeg", piece=1_000, stall=2_000))
+        await house.channel(model, endpoint=f"{tape.url}/v1")
+        body = {"model": model, "input": "hello", "voice": "alloy"}
+        with pytest.raises(httpx.RemoteProtocolError):
+            await caller.http.post("/v1/audio/speech", json=body, headers=due())
+        entry, reason = await ended(house, caller)
+        assert (entry.delta, reason) == (-5 * 15_000, "deadline")
 
     @pytest.mark.parametrize(
         "told", ["", "x", "[]", "{}", '{"deadline":"soon"}', '{"deadline":null}', '{"deadline":0}']
