@@ -7,6 +7,7 @@ PYTEST ?= -n 2
 ENV ?= dev
 RUNTIME ?= python3.13
 ARCHITECTURE ?= arm64
+ADAPTER_VERSION ?= 1.0.0-rc1
 export PORT STATE
 export PYTHONPATH = $(CURDIR)/layers/common
 
@@ -16,16 +17,19 @@ PYTHON ?= $(shell for candidate in python3.13 python3.12 python3.11 python3; do 
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt bench load cost encodings build validate lock clean
+.PHONY: help run test test-host lint fmt bench bench-host load cost encodings build validate lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: .venv/.stamp .venv/ministack/.stamp encodings ## The whole gateway here: PORT=8094 STATE=.local; Ctrl-C ends it
 	@exec $(BIN)/python -m infra.local.stack
 
 test: .venv/.stamp .venv/ministack/.stamp encodings ## Every test; PYTEST="-k words" to choose
 	@$(BIN)/python -m pytest $(PYTEST)
+
+test-host: .venv/.stamp .venv/ministack/.stamp .venv/sam/.stamp encodings adapter ## The relay behind the real Lambda Web Adapter and AWS's Runtime Interface Emulator
+	@$(BIN)/python -m pytest -m '' tests/host
 
 lint: .venv/.stamp ## Style, format, types, import direction
 	@$(BIN)/ruff check .
@@ -45,6 +49,19 @@ load: .venv/.stamp .venv/ministack/.stamp encodings ## 200 streams at once on `m
 
 cost: .venv/.stamp .venv/ministack/.stamp encodings ## What a million requests cost, and where servers are cheaper: COST="--count" counts anew
 	@$(BIN)/python -m benchmarks.cost $(COST)
+
+bench-host: .venv/.stamp .venv/ministack/.stamp encodings adapter ## Cold start and cost of what can stand between Lambda and the relay, one table
+	@$(BIN)/python -m benchmarks.cold_start
+
+# From the public registry, with the lock it was published with. Without cargo the tests that need it skip, and say so.
+ADAPTER := build/adapter/bin/lambda-adapter
+.PHONY: adapter
+adapter:
+	@if [ ! -x $(ADAPTER) ] && command -v cargo >/dev/null 2>&1; then \
+		echo 'building the Lambda Web Adapter $(ADAPTER_VERSION)'; \
+		CARGO_TARGET_DIR=build/adapter/target cargo install --quiet --locked --root build/adapter \
+			--version $(ADAPTER_VERSION) lambda_web_adapter && rm -rf build/adapter/target; \
+	fi
 
 encodings: .venv/.stamp ## The tokenizer's tables, checked by their hash
 	@$(BIN)/python layers/common/fetch_encodings.py

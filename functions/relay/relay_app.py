@@ -51,7 +51,7 @@ def create_app(relay: Relay) -> Starlette:
     deps = relay.deps
 
     async def chat(dialect: Dialect, request: Request, request_id: str) -> Response:
-        inbound = await _inbound(request, deps.settings.max_body_bytes)
+        inbound = await _inbound(request, deps.settings.max_body_bytes, deps.settings.deadline_header)
         return _response(await pipeline.chat(deps, dialect, _token(dialect, request), inbound, request_id))
 
     async def count(dialect: Dialect, request: Request, request_id: str) -> Response:
@@ -77,7 +77,7 @@ def create_app(relay: Relay) -> Starlette:
         async def handle(dialect: Dialect, request: Request, request_id: str) -> Response:
             is_form = request.headers.get("content-type", "").lower().startswith("multipart/")
             most = deps.settings.max_upload_bytes if is_form else deps.settings.max_body_bytes
-            inbound = await _inbound(request, most)
+            inbound = await _inbound(request, most, deps.settings.deadline_header)
             return _response(await pipeline.call(deps, endpoint, _token(dialect, request), inbound, request_id))
 
         return handle
@@ -266,7 +266,7 @@ def _new_id(rng: random.Random) -> str:
     return f"req_{time.time_ns() // 1_000_000:011x}{rng.getrandbits(64):016x}"
 
 
-async def _inbound(request: Request, most: int) -> Inbound:
+async def _inbound(request: Request, most: int, deadline_header: str = "") -> Inbound:
     """The client's request, read. Raises TooLarge before reading what is over the cap."""
     told = request.headers.get("content-length", "0")
     size = int(told) if told.isdigit() else 0
@@ -277,4 +277,13 @@ async def _inbound(request: Request, most: int) -> Inbound:
         if size > most:
             raise TooLarge(f"The body is larger than {most} bytes, the most this endpoint takes.")
     told = {name: value for name, value in request.query_params.items() if name != "key"}
-    return Inbound(bytes(pieces), request.headers, {**told, **request.path_params}, request.url.path)
+    deadline = _deadline(request.headers, deadline_header)
+    return Inbound(bytes(pieces), request.headers, {**told, **request.path_params}, request.url.path, deadline)
+
+
+def _deadline(headers: Mapping[str, str], name: str) -> float | None:
+    """When the host ends this request, in epoch seconds: `deadline`, in milliseconds, of the JSON object in header `name`."""
+    try:
+        return float(orjson.loads(headers[name])["deadline"]) / 1000 or None
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -47,7 +47,7 @@ class Server:
 
     def client(self, user: str = "", password: str = "") -> Valkey:
         who = f"{user}:{password}@" if user else ""
-        return connect(f"valkey://{who}127.0.0.1:{self.port}")
+        return connect(f"valkey://{who}127.0.0.1:{self.port}", ssl.create_default_context)
 
 
 def free_port() -> int:
@@ -113,7 +113,9 @@ def tokens(clock: Clock, credentials: Credentials = CREDENTIALS, user: str = USE
 
 
 def marks_at(gate: IamGate, clock: Clock, **who: Any) -> Marks:
-    return Marks(lambda: connect(f"valkey://127.0.0.1:{gate.port}", tokens(clock, **who)), clock)
+    return Marks(
+        lambda: connect(f"valkey://127.0.0.1:{gate.port}", ssl.create_default_context, tokens(clock, **who)), clock
+    )
 
 
 # --- IAM ---
@@ -161,7 +163,10 @@ async def test_a_connection_that_is_dropped_after_hours_is_made_anew_with_a_new_
 async def test_a_server_roles_new_credentials_sign_the_next_connection(gate: IamGate, clock: Clock) -> None:
     known = [Credentials("AKIDEXAMPLE", "expired")]
     url = f"valkey://127.0.0.1:{gate.port}"
-    marks = Marks(lambda: connect(url, IamTokens(CACHE, USER, REGION, lambda: known[-1], clock)), clock)
+    marks = Marks(
+        lambda: connect(url, ssl.create_default_context, IamTokens(CACHE, USER, REGION, lambda: known[-1], clock)),
+        clock,
+    )
     assert not await marks.refresh()
     known.append(CREDENTIALS)
     assert await marks.refresh()
@@ -199,7 +204,7 @@ async def test_no_credentials_to_sign_with_is_a_cache_that_is_down(gate: IamGate
         raise OSError("none were found")
 
     url = f"valkey://127.0.0.1:{gate.port}"
-    marks = Marks(lambda: connect(url, IamTokens(CACHE, USER, REGION, none, clock)), clock)
+    marks = Marks(lambda: connect(url, ssl.create_default_context, IamTokens(CACHE, USER, REGION, none, clock)), clock)
     assert not await marks.refresh()
     assert await marks.ping() == "down"
     assert gate.presented == []
@@ -368,7 +373,7 @@ async def test_tls_is_1_3_and_the_certificate_has_to_be_the_hosts(
     gate = IamGate(CACHE, USER, REGION, CREDENTIALS, clock, server.port)
     await gate.start(context)
     url = f"valkeys://127.0.0.1:{gate.port}" + (f"?ssl_ca_certs={trusted}" if known else "")
-    marks = Marks(lambda: connect(url, tokens(clock)), clock)
+    marks = Marks(lambda: connect(url, ssl.create_default_context, tokens(clock)), clock)
     assert await marks.refresh() is bool(answers)
     assert gate.tls == ["TLSv1.3"] * answers
     assert len(gate.presented) == answers, "a token is not shown to a server that is not who it has to be"

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-import certifi
 import httpcore
 import orjson
 from botocore.exceptions import ClientError, EndpointConnectionError
@@ -72,7 +71,7 @@ class AwsClient:
 
     Raises ClientError (or its kind by code) when AWS refuses, EndpointConnectionError when it does not answer. Both only
     after throttles, 5xx and broken connections were tried again: every call of ours may be sent twice. `silence`, in
-    seconds, is the longest wait for any part of one try's answer.
+    seconds, is the longest wait for any part of one try's answer. `trust` gives what its certificate is judged by.
     """
 
     def __init__(
@@ -82,6 +81,7 @@ class AwsClient:
         *,
         connections: int = 32,
         silence: float = SILENCE_SECONDS,
+        trust: Callable[[], ssl.SSLContext] = ssl.create_default_context,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
         rng: random.Random | None = None,
@@ -95,7 +95,7 @@ class AwsClient:
         self._url = environment.endpoint or _endpoint(service, environment.region)
         self._target, self._version = _PROTOCOLS[service]
         self._pool = httpcore.ConnectionPool(
-            ssl_context=_trusting() if self._url.startswith("https:") else None,
+            ssl_context=trust() if self._url.startswith("https:") else None,
             max_connections=connections,
             max_keepalive_connections=connections,
             keepalive_expiry=60,
@@ -169,13 +169,6 @@ class AwsClient:
 
 def _endpoint(service: str, region: str) -> str:
     return f"https://{service}.{region}.amazonaws.com" + (".cn" if region.startswith("cn-") else "")
-
-
-def _trusting() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if not context.cert_store_stats()["x509_ca"]:
-        context.load_verify_locations(certifi.where())
-    return context
 
 
 def _blob(value: Any) -> str:

@@ -42,6 +42,11 @@ class Settings:
     """How long a stream may bring no content before the next channel is asked, whatever keeps it alive."""
     drain_seconds: float = 120.0
     """How long the reader goes on for the usage event after the client has left."""
+    deadline_header: str = ""
+    """The header in which the host says when it ends a request (AWS's adapter: `x-amzn-lambda-context`). Only where the host
+    overwrites what a client sent under that name; empty: there is no such host, and no client can set a deadline."""
+    deadline_margin_seconds: float = 10.0
+    """How long before that an answer is ended, so that it is settled and its last word sent."""
     max_body_bytes: int = 10 * 1024 * 1024
     max_upload_bytes: int = 25 * 1024 * 1024
     """The same for forms, which carry sound and pictures. On AWS less comes through: docs/endpoints.md."""

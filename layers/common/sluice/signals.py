@@ -87,7 +87,7 @@ KINDS: frozenset[str] = frozenset(
         *("invalid_request", "invalid_api_key", "insufficient_quota", "forbidden", "not_found", "model_not_found"),
         *("conflict", "request_too_large", "rate_limit_exceeded", "unavailable", "internal_error"),
         *("upstream_failed", "upstream_broken", "upstream_overloaded", "upstream_timeout", "upstream_unreachable"),
-        *("upstream_refused", "upstream_quota"),
+        *("upstream_refused", "upstream_quota", "deadline_exceeded"),
     }
 )
 """What `ErrorKind` may be of a request. Of an attempt it is `ProviderError.kind`."""

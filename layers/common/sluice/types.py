@@ -17,7 +17,7 @@ NANO_PER_USD = 10**9
 Role = Literal["user", "admin"]
 ChannelState = Literal["enabled", "disabled"]
 UsageSource = Literal["provider", "counted", "none"]
-EndReason = Literal["done", "client_gone", "upstream_cut", "upstream_error", "quota", "timeout", "failed"]
+EndReason = Literal["done", "client_gone", "upstream_cut", "upstream_error", "quota", "timeout", "deadline", "failed"]
 EntryKind = Literal["credit", "hold", "extend", "settle", "release", "sweep"]
 RateKind = Literal[
     "cached_input",
@@ -234,13 +234,14 @@ class Snapshot:
 class Inbound:
     """A client's request as it came: body, headers (lower-case names), what its path and query said, and the path itself.
 
-    A key that came in the query is not among it.
+    A key that came in the query is not among it. `deadline` is when the host ends all work on it, in epoch seconds; None: never.
     """
 
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
     path: Mapping[str, str] = field(default_factory=dict)
     target: str = ""
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-import certifi
 import httpcore
 
 from sluice import trail
@@ -130,14 +129,22 @@ class Upstream:
 
     A request takes the first pool that has room, so that few at a time share one pool and many never make a large one;
     a pool that was opened for a crowd is closed when the last of it has gone.
+
+    `trust` gives what a provider's certificate is judged by, and is asked for each pool and each WebSocket.
     """
 
-    def __init__(self, connect_timeout: float, read_timeout: float, max_connections: int = 1000) -> None:
+    def __init__(
+        self,
+        connect_timeout: float,
+        read_timeout: float,
+        max_connections: int = 1000,
+        trust: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+    ) -> None:
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
         self._most_lanes = max(1, max_connections // LANE)
         self._lanes: dict[str, list[_Lane]] = {}
-        self._context: ssl.SSLContext | None = None
+        self._trust = trust
 
     def open(self, request: UpstreamRequest) -> AbstractAsyncContextManager[UpstreamResponse]:
         """Sends `request` and gives the answer once its headers are there. Leaving the block hangs up.
@@ -249,23 +256,10 @@ class Upstream:
             keepalive_expiry=30,
         )
 
-    def _trust(self) -> ssl.SSLContext:
-        """One context for everything: loading the trust store costs 30 ms each time."""
-        self._context = self._context or _trusting()
-        return self._context
-
     @property
     def _timeouts(self) -> Mapping[str, float]:
         connect, read = self._connect_timeout, self._read_timeout
         return {"connect": connect, "pool": connect, "read": read, "write": read}
-
-
-def _trusting() -> ssl.SSLContext:
-    """The system's trust store, and certifi's where the system has none that can be seen."""
-    context = ssl.create_default_context()
-    if not context.cert_store_stats()["x509_ca"]:
-        context.load_verify_locations(certifi.where())
-    return context
 
 
 async def _received(response: httpcore.Response) -> AsyncIterator[bytes]:

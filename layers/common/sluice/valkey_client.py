@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
-import certifi
 from valkey.asyncio import Valkey
 from valkey.asyncio.connection import ConnectionPool, SSLConnection, parse_url
 from valkey.credentials import CredentialProvider
@@ -73,9 +72,11 @@ class TrustingConnection(SSLConnection):
         self.ssl_context.context = trust
 
 
-def connect(url: str, tokens: CredentialProvider | None = None) -> Valkey:
-    """A client of `valkey://host:port` or, with TLS, `valkeys://`. Nothing is sent yet. `?ssl_ca_certs=FILE` in the address names
-    who vouches for the server where the system's authorities do not. Raises ValueError on an address it cannot read.
+def connect(url: str, trust: Callable[[], ssl.SSLContext], tokens: CredentialProvider | None = None) -> Valkey:
+    """A client of `valkey://host:port` or, with TLS, `valkeys://`. Nothing is sent yet.
+
+    `trust` gives what its certificate is judged by; `?ssl_ca_certs=FILE` in the address names who vouches for the server where
+    the system's authorities do not. Raises ValueError on an address it cannot read.
     """
     arguments = {
         **parse_url(url),
@@ -87,13 +88,7 @@ def connect(url: str, tokens: CredentialProvider | None = None) -> Valkey:
         "lib_version": None,
     }
     if arguments.get("connection_class") is SSLConnection:
-        trust = _trusting(arguments.pop("ssl_ca_certs", None))
-        arguments |= {"connection_class": TrustingConnection, "trust": trust}
+        authorities = arguments.pop("ssl_ca_certs", None)
+        judged_by = ssl.create_default_context(cafile=authorities) if authorities else trust()
+        arguments |= {"connection_class": TrustingConnection, "trust": judged_by}
     return Valkey.from_pool(ConnectionPool(**arguments))
-
-
-def _trusting(authorities: str | None) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=authorities)
-    if not context.cert_store_stats()["x509_ca"]:
-        context.load_verify_locations(certifi.where())
-    return context

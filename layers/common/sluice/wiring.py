@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import ssl
 import sys
 import time
 from collections.abc import Callable
@@ -54,6 +55,10 @@ _HEALTH_FRESH_SECONDS = 5.0
 """How long what was found is told again: health is open to the world, and must not be a way to keep the database busy."""
 
 
+_LAST_LOOK_SECONDS = 0.2
+"""For a background loop to end. Not for ever: up to Python 3.11 `wait_for`, which the Valkey client uses, can lose a cancellation."""
+
+
 class Clients:
     """The AWS and Valkey clients of one environment, each made when first asked for."""
 
@@ -70,16 +75,29 @@ class Clients:
         return self._aws("kms")
 
     def valkey(self) -> Any:
-        """A `valkey.asyncio` client, or None where no address is configured. Takes a while: importing it, and the trust store."""
+        """A `valkey.asyncio` client, or None where no address is configured. Takes a while to import."""
         if not self.settings.valkey_url:
             return None
         from sluice import valkey_client
 
         if not self.settings.valkey_cache:
-            return valkey_client.connect(self.settings.valkey_url)
+            return valkey_client.connect(self.settings.valkey_url, self.trust)
         name, user = self.settings.valkey_cache, self.settings.valkey_user
         tokens = valkey_client.IamTokens(name, user, self._environment.region, self._credentials(), time.time)
-        return valkey_client.connect(self.settings.valkey_url, tokens)
+        return valkey_client.connect(self.settings.valkey_url, self.trust, tokens)
+
+    def trust(self) -> ssl.SSLContext:
+        """What every certificate is judged by. Loading the trust store costs 30 ms, so there is one for everybody."""
+        return self._trusted
+
+    @cached_property
+    def _trusted(self) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        if not context.cert_store_stats()["x509_ca"]:
+            import certifi
+
+            context.load_verify_locations(certifi.where())
+        return context
 
     def close(self) -> None:
         """Closes the idle connections of the AWS clients made here; a later call opens new ones."""
@@ -100,8 +118,9 @@ class Clients:
     def _aws(self, service: str) -> Any:
         """Our own client with the credentials Lambda sets; botocore's where they have to be found some other way."""
         if self._environment.access_key:
-            self._made.append(AwsClient(service, self._environment, connections=_THREADS))
-            return self._made[-1]
+            made = AwsClient(service, self._environment, connections=_THREADS, trust=self.trust)
+            self._made.append(made)
+            return made
         import botocore.session
         from botocore.config import Config
 
@@ -151,9 +170,10 @@ class Relay:
         """Lets requests under way settle for `patience` seconds, then closes what was opened."""
         for loop in self._loops:
             loop.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
         if self.deps.running:
             await asyncio.wait(self.deps.running, timeout=patience)
+        if self._loops:
+            await asyncio.wait(self._loops, timeout=_LAST_LOOK_SECONDS)
         await self.deps.upstream.close()
         with suppress(Exception):
             await self.marks.close()
@@ -197,7 +217,7 @@ def build_relay(settings: Settings | None = None, clients: Clients | None = None
         callers=build_identities(settings, clients),
         catalog=catalog,
         ledger=build_ledger(settings, clients),
-        upstream=build_upstream(settings),
+        upstream=build_upstream(settings, clients),
         marks=marks,
         memory=build_conversations(settings, clients),
         settings=settings,
@@ -223,7 +243,7 @@ def build_admin(settings: Settings | None = None, clients: Clients | None = None
         ledger=build_ledger(settings, clients),
         proofs=build_jobs(settings, clients),
         clock=time.time,
-        care=Care(editor, Marks(clients.valkey, time.time), lambda: build_upstream(settings), time.time),
+        care=Care(editor, Marks(clients.valkey, time.time), lambda: build_upstream(settings, clients), time.time),
     )
 
 
@@ -271,8 +291,8 @@ def build_ledger(settings: Settings, clients: Clients) -> Ledger:
     return Ledger(wallets, entries, time.time, settings.hold_seconds)
 
 
-def build_upstream(settings: Settings) -> Upstream:
-    return Upstream(settings.connect_timeout_seconds, settings.read_timeout_seconds)
+def build_upstream(settings: Settings, clients: Clients) -> Upstream:
+    return Upstream(settings.connect_timeout_seconds, settings.read_timeout_seconds, trust=clients.trust)
 
 
 class JsonLines(logging.Formatter):

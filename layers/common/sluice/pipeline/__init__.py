@@ -41,7 +41,7 @@ async def chat(deps: Deps, dialect: Dialect, token: str | None, inbound: Inbound
     amount = prices.most(_most(request, prompt_tokens), price)
     hold = await deps.ledger.hold(who.user_id, request_id, amount)
     exchange = ChatExchange(deps, request_id, who, price, channels, hold, dialect, request, prompt_tokens)
-    return await exchange.started()
+    return await exchange.started(inbound.deadline)
 
 
 async def call(deps: Deps, endpoint: Endpoint, token: str | None, inbound: Inbound, request_id: str) -> Reply:
@@ -52,7 +52,8 @@ async def call(deps: Deps, endpoint: Endpoint, token: str | None, inbound: Inbou
     channels = offering(channels, request, deps.clock())
     amount = prices.most(endpoint.most(request, price.max_output or deps.settings.default_max_tokens), price)
     hold = await deps.ledger.hold(who.user_id, request_id, amount)
-    return await CallExchange(deps, request_id, who, price, channels, hold, endpoint, request).started()
+    exchange = CallExchange(deps, request_id, who, price, channels, hold, endpoint, request)
+    return await exchange.started(inbound.deadline)
 
 
 async def count(deps: Deps, dialect: Dialect, token: str | None, inbound: Inbound) -> int:

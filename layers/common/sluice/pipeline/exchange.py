@@ -93,6 +93,7 @@ class Exchange(ABC):
         self._gone = False
         self._failure: SluiceError | None = None
         self._end: EndReason = "failed"
+        self._deadline: float | None = None
         self._limit: asyncio.Timeout | None = None
         self._patience: asyncio.Timeout | None = None
         self._silence = deps.settings.heartbeat_seconds if streams else None
@@ -122,8 +123,12 @@ class Exchange(ABC):
 
     # The reader: channels -> answer -> settle.
 
-    async def started(self) -> Reply:
-        """Sets the reader to work, and waits for the reply it makes possible."""
+    async def started(self, deadline: float | None = None) -> Reply:
+        """Sets the reader to work, and waits for the reply it makes possible.
+
+        `deadline`, in epoch seconds, is when the host ends this process's work: the answer is settled and closed before.
+        """
+        self._deadline = deadline
         trail.note_taken()
         task = asyncio.create_task(self.read())
         self._deps.running.add(task)
@@ -133,20 +138,36 @@ class Exchange(ABC):
     async def read(self) -> None:
         """Runs the request to its settlement, whatever happens on the way. Never raises."""
         try:
-            async with asyncio.timeout(None) as self._limit:
+            async with asyncio.timeout(self._seconds_left()) as self._limit:
                 await self._ask_channels()
             self._end = "client_gone" if self._gone else "done"
         except TimeoutError:
-            self._end = "client_gone"
+            self._run_out()
         except SluiceError as error:
             self._failure = error
         except Exception as error:
             self._stumbled(error)
             self._end = "upstream_error" if self._committed else "failed"
             self._failure = SluiceError("The gateway failed. Try again, or tell the operator the request id.")
+        self._limit = None
         charged = await self._settle()
         self._report(charged)
         self._close()
+
+    def _seconds_left(self) -> float | None:
+        """For the answer, before the host ends it and with time to settle; None where it never does."""
+        if self._deadline is None:
+            return None
+        return max(self._deadline - self._deps.settings.deadline_margin_seconds - self._deps.clock(), 0.0)
+
+    def _run_out(self) -> None:
+        """The time is over: that of a client who left, or the host's. A whole answer that is there is not taken back."""
+        if self._gone:
+            self._end = "client_gone"
+        elif self._committed and not self._streams:
+            self._end = "done"
+        else:
+            self._end, self._failure = "deadline", self._out_of_time()
 
     async def _ask_channels(self) -> None:
         """Every sibling, then every next tier, until one answers to the end. Raises SluiceError."""
@@ -181,6 +202,7 @@ class Exchange(ABC):
             self._attempts.pop()
         self._attempts.append(Attempt(channel.id, error.kind, error.status))
         self._report_attempt(self._attempts[-1])
+        self._asked = ""
         if self._committed:
             self._end = _BROKEN.get(error.kind, "upstream_error")
             raise self._broken(error) from error
@@ -392,8 +414,9 @@ class Exchange(ABC):
             return
         self._gone = True
         self._pieces.put_nowait(None)
-        if self._limit is not None:
-            self._limit.reschedule(asyncio.get_running_loop().time() + self._deps.settings.drain_seconds)
+        if self._limit is not None and not self._limit.expired():
+            drained = asyncio.get_running_loop().time() + self._deps.settings.drain_seconds
+            self._limit.reschedule(min(drained, self._limit.when() or drained))
 
     # What is told when nothing came.
 
@@ -405,6 +428,15 @@ class Exchange(ABC):
         if _is_object(error.body) and self._speaks(error):
             fault.native = (error.status, error.body)
         return fault
+
+    def _out_of_time(self) -> SluiceError:
+        if self._committed:
+            message = "The answer took longer than this gateway may run: it ends here and is charged as far as it came."
+        else:
+            if self._asked:
+                self._attempts.append(Attempt(self._asked, "timeout"))
+            message = "No answer came within the time this gateway may run. You were not charged."
+        return UpstreamFailed(f"{message} Ask for less at once.", (), status=504, code="deadline_exceeded")
 
     def _broken(self, error: ProviderError) -> SluiceError:
         message = f"The provider broke off the answer ({error.kind}). What came of it is charged; nothing else is."
