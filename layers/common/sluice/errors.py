@@ -14,6 +14,7 @@ SluiceError                      status, code, type, message, param, retry_after
  └─ Unavailable             503  a part of ours is down (the ledger): never free, never 401
 
 ProviderError                    what one attempt met at a provider; never leaves by itself
+ └─ Unreadable                   a frame of no known shape
 """
 
 from __future__ import annotations
@@ -135,6 +136,13 @@ class ProviderError(Exception):
         self.param = param
         self.retry_after = retry_after
         self.body = body
+
+
+class Unreadable(ProviderError):
+    """A frame whose values have other types than its protocol says. `__cause__` is what tripped over them."""
+
+    def __init__(self) -> None:
+        super().__init__("server", "the provider's answer could not be read")
 
 
 class UpstreamFailed(SluiceError):

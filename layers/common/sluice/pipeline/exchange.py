@@ -23,6 +23,7 @@ from sluice.errors import (
     BadRequest,
     ProviderError,
     SluiceError,
+    Unreadable,
     UpstreamFailed,
 )
 from sluice.pipeline.framing import Events, Framing
@@ -194,16 +195,21 @@ class Exchange(ABC):
         """
         try:
             await self._patiently(channel)
+        except Unreadable as error:
+            return self._unread(channel, error.__cause__ or error)
         except ProviderError as error:
             return hidden(error, channel)
         except SluiceError:
             raise
         except Exception as error:
-            where = "".join(traceback.format_tb(error.__traceback__)[-3:])
-            fields = {"request_id": self._request_id, "channel": channel.id, "error": type(error).__name__, "at": where}
-            log.error("an answer could not be read", extra={"fields": fields})
-            return ProviderError("server", "the provider's answer could not be read")
+            return self._unread(channel, error)
         return None
+
+    def _unread(self, channel: Channel, error: BaseException) -> ProviderError:
+        where = "".join(traceback.format_tb(error.__traceback__)[-3:])
+        fields = {"request_id": self._request_id, "channel": channel.id, "error": type(error).__name__, "at": where}
+        log.error("an answer could not be read", extra={"fields": fields})
+        return Unreadable()
 
     async def _patiently(self, channel: Channel) -> None:
         """An attempt whose stream has to bring content in time: comments alone could keep one alive for ever."""
