@@ -17,6 +17,8 @@ from sluice.errors import BadRequest, InsufficientQuota, RateLimited, UpstreamFa
 from sluice.types import (
     Channel,
     ChatRequest,
+    Choice,
+    Completion,
     Event,
     Finish,
     Frame,
@@ -439,6 +441,17 @@ def test_a_stream_ends_with_its_reason_and_usage_and_nothing_after() -> None:
 
 def test_usage_is_what_was_charged_where_the_provider_never_said() -> None:
     assert written([Text("a"), Finish("stop")])[-1]["usageMetadata"]["totalTokenCount"] == 2
+
+
+@pytest.mark.parametrize(("output", "reasoning"), [(5, 9), (0, 3), (9, 5)])
+def test_no_count_is_negative_and_the_total_is_their_sum(output: int, reasoning: int) -> None:
+    used = Usage(4, output, reasoning=reasoning)
+    streamed = written([Text("a"), Finish("stop"), used])[-1]["usageMetadata"]
+    completion = Completion(Start(), {0: Choice("a")}, used)
+    assert streamed == json.loads(GEMINI.encoder(read(), "R", 0, "").completion(completion))["usageMetadata"]
+    counts = [streamed.get(f"{kind}TokenCount", 0) for kind in ("prompt", "candidates", "thoughts")]
+    assert min(counts) >= 0
+    assert sum(counts) == streamed["totalTokenCount"] == 4 + output
 
 
 @pytest.mark.parametrize(

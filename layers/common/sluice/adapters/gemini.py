@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2s
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 import orjson
 
@@ -121,6 +121,8 @@ _BY_NAME: Mapping[str, ErrorKind] = {
 # There is no code for these: the sentence is all there is.
 _TOO_LONG = "exceeds the maximum number of tokens"
 _PAID_OUT = "credits are depleted"
+_NO_FILE = "permission to access the File"
+"""What a request that names a file is told: the key it came with is good."""
 
 
 # --- the attempt -----------------------------------------------------------------------------------------------------
@@ -702,11 +704,19 @@ def _located(url: str, where: str) -> dict[str, Any]:
     """
     if found := native.inline(url):
         return _inline(found[0] or "text/plain", found[1])
-    address = urlsplit(url)
-    if address.scheme != "https" or (address.hostname or "").endswith(".googleapis.com"):
+    address = _address(url)
+    if address.scheme != "https" or not address.hostname or address.hostname.endswith(".googleapis.com"):
         raise native.unsupported(where, "Send the data itself in base64, or a public https address.")
     kind = _KINDS.get(address.path.rpartition(".")[2].lower())
     return {"fileData": {"fileUri": url, **({"mimeType": kind} if kind else {})}}
+
+
+def _address(url: str) -> SplitResult:
+    """An address in its parts, which are empty where it is none: "https://[x" raises where it is split."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
 
 
 def _inline(kind: str, data: str) -> dict[str, Any]:
@@ -836,6 +846,8 @@ def _by_details(details: Sequence[Mapping[str, Any]]) -> ErrorKind | None:
 def _by_sentence(name: str, message: str) -> ErrorKind | None:
     if name == "INVALID_ARGUMENT" and _TOO_LONG in message:
         return "context_length"
+    if name == "PERMISSION_DENIED" and _NO_FILE in message:
+        return "invalid_request"
     return "quota" if name == "RESOURCE_EXHAUSTED" and _PAID_OUT in message else None
 
 
