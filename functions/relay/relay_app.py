@@ -164,8 +164,9 @@ def _guarded(deps: Deps, asked: Sequence[tuple[Dialect, Handle]]) -> Callable[[R
             where = "".join(traceback.format_tb(error.__traceback__)[-5:])
             log.error("a route failed", extra={"fields": {"error": type(error).__name__, "at": where}})
             response = _error(dialect, SluiceError(_FAILED), request_id)
-        # Of the official SDKs some read the one, some the other.
-        response.headers["x-request-id"] = response.headers["request-id"] = request_id
+        # Of the official SDKs some read the one, some the other, which may be the provider's own.
+        response.headers["x-request-id"] = request_id
+        response.headers.setdefault("request-id", request_id)
         return response
 
     return guarded
@@ -201,7 +202,7 @@ def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None)
 
 def _error(dialect: Dialect, error: SluiceError, request_id: str) -> Response:
     """The error in the surface's shape. The SDKs retry by themselves: `x-should-retry` says where that is of no use."""
-    headers = {}
+    headers = {**error.headers}
     if error.retry_after is not None:
         headers["retry-after"] = str(math.ceil(error.retry_after))
     if error.status == 402 or (isinstance(error, UpstreamFailed) and error.status != 429):

@@ -155,8 +155,11 @@ async def played(house: House, playback: Playback, *recordings: Recording) -> tu
         {"prompt_tokens": -5, "completion_tokens": 3},
         {"prompt_tokens": 10**40, "completion_tokens": 1},
         {"prompt_tokens": "many", "completion_tokens": []},
+        {"prompt_tokens": 9_999_999, "completion_tokens": 1},
+        {"prompt_tokens": 3, "completion_tokens": 9_999_999},
+        {"prompt_tokens": 3, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 9_999_999}},
     ],
-    ids=["negative", "half", "huge", "words"],
+    ids=["negative", "half", "huge", "words", "input", "output", "cached"],
 )
 async def test_a_count_that_cannot_be_is_as_good_as_none(
     house: House, playback: Playback, usage: dict[str, Any], stream: bool
@@ -176,7 +179,28 @@ async def test_a_count_that_cannot_be_is_as_good_as_none(
     entry = await house.last_charge(caller)
     assert entry.receipt is not None
     assert entry.receipt.usage.source == "counted"
-    assert entry.delta < 0
+    assert -1_000_000 < entry.delta < 0
+    assert "insufficient_quota" not in response.text
+
+
+async def test_reasoning_that_is_not_shown_is_paid_for(house: House, playback: Playback) -> None:
+    details = {"completion_tokens_details": {"reasoning_tokens": 59_990}}
+    told = json.loads(GOOD) | {"usage": {"prompt_tokens": 3, "completion_tokens": 60_000, **details}}
+    caller, model = await played(house, playback, Recording(json.dumps(told).encode()))
+    await caller.http.post("/v1/chat/completions", json={"model": model, "messages": MESSAGES, "max_tokens": 5})
+    entry = await house.last_charge(caller)
+    assert entry.receipt is not None
+    assert (entry.receipt.usage.source, entry.delta) == ("provider", -(3 * 1_000 + 60_000 * 10_000))
+
+
+async def test_a_calls_count_that_cannot_be_is_as_good_as_none(house: House, playback: Playback) -> None:
+    told = {**VECTORS, "usage": {"prompt_tokens": 9_999_999, "total_tokens": 9_999_999}}
+    caller, model = await played(house, playback, Recording(json.dumps(told).encode()))
+    answer = await caller.http.post("/v1/embeddings", json={"model": model, "input": ["x", "y"]})
+    assert answer.status_code == 200
+    entry = await house.last_charge(caller)
+    assert entry.receipt is not None
+    assert (entry.receipt.usage.source, entry.delta) == ("counted", -2_000)
 
 
 @pytest.mark.parametrize("stream", [True, False])

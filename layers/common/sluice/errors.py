@@ -19,6 +19,7 @@ ProviderError                    what one attempt met at a provider; never leave
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from sluice.types import Attempt
@@ -41,6 +42,8 @@ class SluiceError(Exception):
         self.attempts: tuple[Attempt, ...] = ()
         self.native: tuple[int, bytes] | None = None
         """Status and body as the provider said them, where the client speaks that provider's own format."""
+        self.headers: Mapping[str, str] = {}
+        """What the client may see of the provider's headers, where it speaks that format."""
         if code:
             self.code = code
 
@@ -114,7 +117,8 @@ class ProviderError(Exception):
 
     `message` may be the provider's own sentence and may only reach the client for `CLIENT_FAULT` kinds. `retry_after` is
     in seconds. `status` is the provider's, 0 where there was none. `body` is the provider's own error body, for the
-    same-dialect pass-through.
+    same-dialect pass-through: `native` is whether the client speaks the format it is in, `headers` what of the provider's it may
+    see then, and `redacted` whether the body told what only the operator may know.
     """
 
     def __init__(
@@ -136,6 +140,9 @@ class ProviderError(Exception):
         self.param = param
         self.retry_after = retry_after
         self.body = body
+        self.headers: Mapping[str, str] = {}
+        self.native = False
+        self.redacted = False
 
 
 class Unreadable(ProviderError):

@@ -105,6 +105,8 @@ class GeminiDialect:
         )
     )
 
+    shows: tuple[str, ...] = ("server-timing", "x-gemini-*")
+
     def claims(self, headers: Mapping[str, str]) -> bool:
         return "x-goog-api-key" in headers or "x-goog-api-client" in headers
 

@@ -76,11 +76,12 @@ class CompletionsAnswer(Answer):
             self.done = True
             return ()
         told = self._read(frame.data)
+        changed = bool(self.alias) or "usage" in told
         if self.alias:
             told["model"] = self.alias
         told.pop("usage", None)
         self._head = {**told, "choices": []}
-        return (_framed(told),) if told["choices"] else ()
+        return (_framed(told) if changed else frame,) if told["choices"] else ()
 
     def streamed(self, body: bytes) -> Iterable[Frame]:
         yield from self.frame(Frame(body.decode("utf-8", "replace")))
