@@ -87,6 +87,7 @@ def test_what_was_received_is_believed_whatever_the_caps_say() -> None:
         ("image_generations", {"prompt": "x", "n": 2}, Usage(200, 12_480, units={"image": 2}), Usage(200, 10**6)),
         ("rerank", {"query": "x", "documents": ["y"]}, Usage(600, units={"search": 1}), Usage(units={"search": 50})),
         ("completions", {"prompt": "x", "max_tokens": 500}, Usage(5, 500), Usage(5, 10**6)),
+        ("speech", {"input": "x" * 50}, Usage(20, units={"character": 50}), Usage(20, 10**6)),
         ("moderations", {"input": "x"}, Usage(50), Usage(10**7)),
     ],
 )

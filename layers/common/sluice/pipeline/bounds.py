@@ -24,6 +24,8 @@ ROUNDS = 10
 SEARCHES = 1_000
 _SLACK = 4
 _UNASKED_OUTPUT = 1_024
+_FEWEST: Mapping[str, int] = {"second": 300}
+"""Five minutes of sound may be very small."""
 
 _ORDINARY = frozenset(
     {
@@ -51,7 +53,7 @@ def of_chat(request: ChatRequest, prompt_tokens: int, price: Price, *, window: i
 
 def of_call(most: Usage) -> Usage:
     """`most` is the high estimate that is held."""
-    units = {kind: _SLACK * count for kind, count in most.units.items()}
+    units = {kind: max(_SLACK * count, _FEWEST.get(kind, 0)) for kind, count in most.units.items()}
     return Usage(_SLACK * most.input + BESIDE, _SLACK * most.output + _UNASKED_OUTPUT, units=units)
 
 
