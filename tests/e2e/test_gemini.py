@@ -465,6 +465,16 @@ async def test_a_spoilt_call_is_tried_again_elsewhere(house: House, playback: Pl
     assert answer.choices[0].message.content == "from the second"
 
 
+async def test_geminis_own_error_reaches_its_client_as_it_is(house: House, playback: Playback, caller: Caller) -> None:
+    said = refused(503, "UNAVAILABLE", "The model is overloaded. Please try again later.")
+    model, _ = await channel(house, playback, replace(said, headers={"server-timing": "gfet4t7; dur=5"}))
+    answer = await caller.http.post(
+        f"/v1beta/models/{model}:generateContent", json={"contents": [{"parts": [{"text": "x"}]}]}
+    )
+    assert (answer.status_code, answer.content) == (503, said.body)
+    assert answer.headers["server-timing"] == "gfet4t7; dur=5"
+
+
 @pytest.mark.parametrize("url", ["https://[no-address/a.png", "a.png"])
 async def test_a_bad_address_of_an_image_is_the_clients_fault_in_its_own_format(
     house: House, playback: Playback, caller: Caller, url: str

@@ -232,7 +232,9 @@ class OpenAIAdapter(Attempt):
         chunk = parse(data)
         nothing_else = not chunk.get("choices") and not chunk.get("usage")
         if chunk.get("error") or (nothing_else and (chunk.get("object") == "error" or chunk.get("code"))):
-            raise self.told(chunk, 0)
+            error = self.told(chunk, 0)
+            error.body = data.encode("utf-8", "replace") if chunk.get("error") else b""
+            raise error
         return chunk
 
     def delta(self, delta: Mapping[str, Any], choice: int) -> Iterator[Event]:

@@ -179,7 +179,7 @@ class Exchange(ABC):
         error = await self._met(channel)
         if error is None:
             return None
-        error.native = self._speaks(error)
+        error.native = self._speaks(error) and passing.is_object(error.body)
         self._errors.append(error)
         if self._committed:
             self._attempts.pop()
@@ -398,7 +398,7 @@ class Exchange(ABC):
         code = {"context_length": "context_length_exceeded", "content_filter": "content_filter"}.get(error.kind)
         message = error.message or "The provider refused the request as invalid."
         fault = BadRequest(message, param=error.param, code=code or error.code or "invalid_request")
-        if error.native and passing.is_object(error.body):
+        if error.native:
             fault.native, fault.headers = (error.status or fault.status, error.body), error.headers
         return fault
 

@@ -47,11 +47,13 @@ def as_said(error: ProviderError) -> tuple[int, bytes] | None:
 
     It has to be an object, not about the channel's key, quota or models, and tell nothing of the account.
     """
-    if error.redacted or error.kind in MARKS_CHANNEL or not is_object(error.body):
+    if error.redacted or error.kind in MARKS_CHANNEL:
         return None
     try:
         told = orjson.loads(error.body)
     except orjson.JSONDecodeError:
+        return None
+    if not isinstance(told, Mapping):
         return None
     return None if any(map(_ACCOUNT.search, _texts(told))) else (error.status, error.body)
 
