@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from sluice.adapters._outgoing import thought_of
+from sluice.adapters._outgoing import IRREPLACEABLE, thought_of
 from sluice.errors import ErrorKind, ProviderError
 
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?[^,]*;base64,", re.ASCII)
@@ -27,13 +27,11 @@ _NEUTRAL: Mapping[str, Any] = {
 }
 """Values by which a field says nothing that is not so anyway."""
 
-REFUSED = frozenset(
+REFUSED = IRREPLACEABLE | frozenset(
     {
         "audio",
         "function_call",
         "functions",
-        "logit_bias",
-        "logprobs",
         "modalities",
         "n",
         "response_format",

@@ -23,7 +23,7 @@ from sluice.adapters._openai_calls import (
     CallRow,
     OpenAICalls,
 )
-from sluice.adapters._outgoing import EXTENSIONS, PRIVATE, ModelRule, outgoing, thought_of
+from sluice.adapters._outgoing import EXTENSIONS, IRREPLACEABLE, PRIVATE, ModelRule, outgoing, thought_of
 from sluice.errors import ErrorKind, ProviderError
 from sluice.types import (
     Channel,
@@ -134,6 +134,11 @@ class OpenAICompatible:
     """The class of a provider that needs code. `OpenAIAdapter` where there is none."""
     endpoints: Mapping[str, CallRow] = field(default_factory=dict)
     """The calls it has beyond chat, by kind. `ENDPOINTS` are OpenAI's own."""
+
+    @property
+    def refused(self) -> frozenset[str]:
+        """What it refuses of every model. What it has not got and cannot be done without is never only dropped."""
+        return self.refuse | (self.drop & IRREPLACEABLE)
 
     def adapter(self, now: float) -> Adapter:
         return (self.speaks or OpenAIAdapter)(self, now)

@@ -17,6 +17,7 @@ import orjson
 from sluice.adapters import _native as native
 from sluice.adapters._attempt import BY_STATUS, Attempt, loads, named, parse, shaped
 from sluice.adapters._base import Adapter
+from sluice.adapters._outgoing import IRREPLACEABLE
 from sluice.errors import ErrorKind, ProviderError
 from sluice.types import (
     Channel,
@@ -227,7 +228,7 @@ _CARRIED = frozenset(
         *("reasoning_effort", "thinking", "modalities"),
     }
 )
-_REFUSED = ("functions", "function_call", "audio", "web_search_options")
+_REFUSED = IRREPLACEABLE | {"functions", "function_call", "audio", "web_search_options"}
 _CHOICES = {"auto": "auto", "none": "none", "required": "any"}
 _BUDGETS = {"minimal": 1024, "low": 1024, "medium": 4096, "high": 16384, "xhigh": 32768, "max": 32768}
 _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
@@ -277,6 +278,7 @@ class _Translation:
 
     def body(self) -> dict[str, Any]:
         """Raises ProviderError("unsupported") naming the field that cannot be said here."""
+        lost = native.dropped(self._fields, _CARRIED, _REFUSED)
         self._refuse()
         system, turns = _conversation(self._fields["messages"])
         tools = self._tools()
@@ -287,13 +289,10 @@ class _Translation:
         body |= {"stream": True} if self._chat.stream else {}
         body |= tools | self._stop() | thinking | self._sampling(thinks=_thinks(thinking))
         body |= {"output_config": config} if config else {}
-        self.dropped += sorted(self._fields.keys() - _CARRIED)
+        self.dropped += sorted(lost)
         return body
 
     def _refuse(self) -> None:
-        for name in _REFUSED:
-            if self._fields.get(name):
-                raise native.unsupported(name)
         if self._chat.n > 1:
             raise native.unsupported("n")
         if set(self._fields.get("modalities") or ()) - {"text"}:

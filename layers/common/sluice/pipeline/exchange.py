@@ -441,7 +441,7 @@ def hidden(error: ProviderError, channel: Channel) -> ProviderError:
 
 def _as_said(failure: SluiceError, errors: Sequence[ProviderError]) -> SluiceError:
     """`failure`, in the last provider's own words where all of them spoke the client's format, and these may pass."""
-    if all(error.native for error in errors) and (said := passing.as_said(errors[-1])):
+    if errors and all(error.native for error in errors) and (said := passing.as_said(errors[-1])):
         failure.native, failure.headers = (said[0] or failure.status, said[1]), errors[-1].headers
     return failure
 
