@@ -50,12 +50,7 @@ class CallExchange(Exchange):
         self._answer = answer = self._endpoint.answer(self._call, alias)
         request = adapter.request(self._call, channel)
         async with self._deps.upstream.open(request) as response:
-            dialect = dialects.load(self._endpoint.dialect)
-            shown = self._shown(response, dialect, channel) if self._wire == dialect.name else {}
-            if response.status >= 400:
-                error = adapter.error(response.status, response.headers, await response.error_body())
-                error.headers = shown
-                raise error
+            shown = await self._greeted(response, adapter, self._wire, dialects.load(self._endpoint.dialect), channel)
             self._headers = {**self._told_with(request, response), **shown}
             await {"whole": self._whole, "events": self._events, "bytes": self._bytes}[self._call.answer](
                 adapter, response

@@ -61,12 +61,7 @@ class ChatExchange(Exchange):
         dropped = dict.fromkeys((*lost, *request.dropped))
         self._headers = {"x-sluice-dropped": ",".join(dropped)} if dropped else {}
         async with self._deps.upstream.open(request) as response:
-            shown = self._shown(response, self._dialect, channel) if self._wire == self._dialect.name else {}
-            if response.status >= 400:
-                error = adapter.error(response.status, response.headers, await response.error_body())
-                error.headers = shown
-                raise error
-            self._headers |= shown
+            self._headers |= await self._greeted(response, adapter, self._wire, self._dialect, channel)
             async with aclosing(response.frames()) as frames:
                 async for frame in until_done(frames, adapter):
                     native = self._wire == self._dialect.name and response.whole != self._streams

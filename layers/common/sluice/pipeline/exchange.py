@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from typing import Any
 
 from sluice import adapters, prices
+from sluice.adapters import Adapter, CallAdapter
 from sluice.cache import mark_names
 from sluice.dialects import Dialect, shown_by
 from sluice.errors import (
@@ -120,9 +121,17 @@ class Exchange(ABC):
         """Whether the client's own format is the one this provider's error came in."""
         return False
 
-    def _shown(self, response: UpstreamResponse, dialect: Dialect, channel: Channel) -> dict[str, str]:
-        """What a client of the provider's own format sees of its headers."""
-        return passing.shown(response.headers, shown_by(dialect), passing.telling(channel))
+    async def _greeted(
+        self, response: UpstreamResponse, adapter: Adapter | CallAdapter, wire: str, dialect: Dialect, channel: Channel
+    ) -> dict[str, str]:
+        """What a client sees of the answer's headers, if the provider speaks its format. Raises ProviderError on 400 and above."""
+        allowed = shown_by(dialect) if wire == dialect.name else ()
+        shown = passing.shown(response.headers, allowed, passing.telling(channel))
+        if response.status >= 400:
+            error = adapter.error(response.status, response.headers, await response.error_body())
+            error.headers = shown
+            raise error
+        return shown
 
     # The reader: channels -> answer -> settle.
 
