@@ -175,7 +175,11 @@ def _guarded(
             response = _error(dialect, failure, request_id)
         if not here.taken and path != _HEALTH:
             _report(here, request.method, path, response.status_code, failure, deps.clock() - began)
+        own = response.headers.get("request-id")
         response.headers.update(_told(here))
+        if own:
+            # The provider's, for a client of its format.
+            response.headers["request-id"] = own
         return response
 
     return guarded
@@ -234,7 +238,7 @@ def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None)
 
 def _error(dialect: Dialect, error: SluiceError, request_id: str) -> Response:
     """The error in the surface's shape. The SDKs retry by themselves: `x-should-retry` says where that is of no use."""
-    headers = {}
+    headers = {**error.headers}
     if error.retry_after is not None:
         headers["retry-after"] = str(math.ceil(error.retry_after))
     if error.status == 402 or (isinstance(error, UpstreamFailed) and error.status != 429):

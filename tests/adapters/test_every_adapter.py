@@ -18,7 +18,7 @@ from sluice.buffer import Buffer
 from sluice.errors import ProviderError
 from sluice.eventstream import EventStreamDecoder
 from sluice.sse import SSEDecoder
-from sluice.types import Frame, Usage
+from sluice.types import Channel, ChatRequest, Frame, Secret, UpstreamRequest, Usage
 
 CASES = Path(__file__).parent / "cases"
 TEXTS = sorted(CASES.glob("*/*.sse"))
@@ -129,6 +129,28 @@ def test_an_error_answer_has_its_kind(adapter_name: str, row: dict[str, Any]) ->
     body = row["body"] if isinstance(row["body"], str) else json.dumps(row["body"])
     error = adapters.load(adapter_name).adapter(0).error(row["status"], row.get("headers", {}), body.encode())
     assert (error.kind, error.status, error.retry_after) == (row["kind"], row["status"], row.get("retry_after"))
+
+
+@pytest.mark.parametrize("name", sorted(adapters.available()))
+@pytest.mark.parametrize(
+    ("field", "asks", "asks_nothing"), [("logprobs", True, False), ("logit_bias", {"1": -100}, {})]
+)
+def test_what_cannot_be_done_without_is_carried_or_refused_and_never_dropped(
+    name: str, field: str, asks: Any, asks_nothing: Any
+) -> None:
+    def sent(value: Any) -> UpstreamRequest:
+        body = {"model": "lite", "messages": [{"role": "user", "content": "Hi"}], field: value}
+        channel = Channel("c", name, "c", ("lite",), secret=Secret("a:b:c"), endpoint="https://up.example/v1")
+        return adapters.load(name).adapter(0).request(ChatRequest("lite", body), channel)
+
+    assert field not in sent(asks_nothing).dropped
+    fate = ""
+    try:
+        made = sent(asks)
+        fate = "carried" if field in made.body.decode().lower() and field not in made.dropped else "dropped"
+    except ProviderError as met:
+        fate = f"{met.kind} {met.param}"
+    assert fate in ("carried", f"unsupported {field}")
 
 
 def test_a_type_that_does_not_exist_is_named() -> None:

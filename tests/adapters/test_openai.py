@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from sluice import adapters
-from sluice.adapters._openai import OpenAICompatible, retry_after
+from sluice.adapters._attempt import retry_after
+from sluice.adapters._openai import OpenAICompatible
 from sluice.errors import ProviderError
 from sluice.types import Channel, ChatRequest, Finish, Frame, Secret, Text, UpstreamRequest
 from tests.adapters.test_every_adapter import decoded, played

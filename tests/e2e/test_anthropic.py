@@ -31,9 +31,18 @@ def played(name: str) -> bytes:
     return (CASES / name).read_bytes()
 
 
-def refused(status: int, kind: str, message: str) -> Recording:
+def refused(status: int, kind: str, message: str, **headers: str) -> Recording:
     body = {"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_of_anthropic"}
-    return Recording(json.dumps(body, indent=2).encode(), status)
+    return Recording(json.dumps(body, indent=2).encode(), status, headers=headers)
+
+
+THEIRS = {
+    "request-id": "req_of_anthropic",
+    "anthropic-ratelimit-requests-remaining": "7",
+    "anthropic-organization-id": "org-of-the-operator",
+    "set-cookie": "a=b",
+    "x-request-id": "theirs",
+}
 
 
 @pytest.fixture
@@ -93,11 +102,29 @@ async def test_a_stream_is_the_providers_own_to_the_byte(
     model, _ = await channel(house, playback, Recording(played(name), piece=7))
     body = {"model": model, "max_tokens": 50, "messages": MESSAGES, "stream": True}
     answer = await caller.http.post("/v1/messages", json=body)
-    *frames, last = played(name).strip().split(b"\n\n")
-    assert last.startswith(b"event: message_stop")
-    *relayed, ours = answer.content.strip().split(b"\n\n")
-    assert relayed == frames
-    assert ours == b'event: message_stop\ndata: {"type":"message_stop"}'
+    assert answer.content == played(name).rstrip(b"\n") + b"\n\n"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_client_sees_the_providers_own_headers_and_none_of_the_operators(
+    house: House, playback: Playback, caller: Caller, stream: bool
+) -> None:
+    model, tape = await channel(
+        house, playback, Recording(played("text.sse" if stream else "whole.json"), headers=THEIRS)
+    )
+    body = {"model": model, "max_tokens": 50, "messages": MESSAGES, "stream": stream}
+    answer = await caller.http.post("/v1/messages", json=body)
+    assert answer.headers["request-id"] == "req_of_anthropic"
+    assert answer.headers["anthropic-ratelimit-requests-remaining"] == "7"
+    assert answer.headers["x-request-id"].startswith("req_")
+    assert answer.headers["x-request-id"] != "theirs"
+    assert not {"anthropic-organization-id", "set-cookie"} & answer.headers.keys()
+    other = await caller.http.post(
+        "/v1/chat/completions", json={"model": model, "messages": MESSAGES, "stream": stream}
+    )
+    assert other.headers["request-id"] == other.headers["x-request-id"]
+    assert "anthropic-ratelimit-requests-remaining" not in other.headers
+    assert len(tape.calls) == 2
 
 
 async def test_the_sdk_streams_before_the_upstream_has_ended(
@@ -204,25 +231,76 @@ async def test_a_cut_stream_ends_with_an_error_event_and_fails_over_before_conte
         assert await stream.get_final_text() == "Grüße 世界 👋"
 
 
+@pytest.mark.parametrize(("status", "kind"), [(529, "overloaded_error"), (500, "api_error"), (429, "rate_limit_error")])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_what_every_channel_refused_in_its_own_words_passes_as_it_was_said(
+    house: House, playback: Playback, caller: Caller, status: int, kind: str, stream: bool
+) -> None:
+    said = refused(status, kind, "This would exceed your organization's rate limit.", **THEIRS, **{"retry-after": "7"})
+    model, _ = await channel(house, playback, refused(503, "overloaded_error", "Overloaded"))
+    second = playback.tape(f"{model}-second", said)
+    await house.channel(model, type="anthropic", endpoint=f"{second.url}/v1", priority=1)
+    body = {"model": model, "max_tokens": 5, "messages": MESSAGES, "stream": stream}
+    answer = await caller.http.post("/v1/messages", json=body)
+    assert (answer.status_code, answer.content) == (status, said.body)
+    assert (answer.headers["retry-after"], answer.headers["request-id"]) == ("7", "req_of_anthropic")
+    assert answer.headers["anthropic-ratelimit-requests-remaining"] == "7"
+    assert "anthropic-organization-id" not in answer.headers
+    assert answer.headers["x-sluice-attempts"].count("/503") == 1
+    assert (await house.last_charge(caller)).delta == 0
+
+
 @pytest.mark.parametrize(
-    ("status", "kind", "raised"),
+    ("status", "kind", "message"),
     [
-        (529, "overloaded_error", anthropic.InternalServerError),
-        (429, "rate_limit_error", anthropic.RateLimitError),
-        (401, "authentication_error", anthropic.InternalServerError),
+        (529, "overloaded_error", "words about the operator's account"),
+        (429, "rate_limit_error", "exceeds the limit of organization 3f2b9c1e-aaaa-4bbb-8ccc-1234567890ab"),
+        (429, "rate_limit_error", "exceeds the limit of org-Abc123456"),
+        (429, "rate_limit_error", "the key sk-upstream-CHANNEL-secret is too fast"),
+        (500, "api_error", "ask ENDPOINT again"),
+        (401, "authentication_error", "invalid x-api-key"),
+        (403, "permission_error", "not for this key"),
+        (400, "invalid_request_error", "Your credit balance is too low"),
     ],
 )
-async def test_what_no_channel_could_do_has_anthropics_shape_and_no_word_of_the_operators(
-    house: House, playback: Playback, claude: anthropic.AsyncAnthropic, status: int, kind: str, raised: type[Exception]
+async def test_what_tells_of_the_operator_is_told_in_our_words_and_anthropics_shape(
+    house: House, playback: Playback, claude: anthropic.AsyncAnthropic, status: int, kind: str, message: str
 ) -> None:
-    model, _ = await channel(house, playback, refused(status, kind, "words about the operator's account"))
-    with pytest.raises(raised, match="You were not charged") as met:
+    model = await house.model()
+    tape = playback.tape(model)
+    channel_id = await house.channel(model, type="anthropic", endpoint=f"{tape.url}/v1")
+    message = message.replace("CHANNEL", channel_id).replace("ENDPOINT", tape.url)
+    tape.recordings.append(refused(status, kind, message))
+    with pytest.raises(anthropic.APIStatusError, match="You were not charged") as met:
         await claude.messages.create(model=model, max_tokens=5, messages=MESSAGES)
-    assert isinstance(met.value, anthropic.APIStatusError)
     assert isinstance(met.value.body, dict)
     assert met.value.body["type"] == "error"
     assert met.value.request_id == met.value.body["request_id"]
-    assert "operator's account" not in str(met.value.body)
+    assert message not in str(met.value.body)
+
+
+async def test_of_several_formats_of_error_none_is_the_clients(
+    house: House, playback: Playback, claude: anthropic.AsyncAnthropic
+) -> None:
+    model = await house.model("status=429")
+    tape = playback.tape(model, refused(529, "overloaded_error", "Overloaded"))
+    await house.channel(model, type="anthropic", endpoint=f"{tape.url}/v1", priority=1)
+    with pytest.raises(anthropic.APIStatusError, match="You were not charged"):
+        await claude.messages.create(model=model, max_tokens=5, messages=MESSAGES)
+
+
+async def test_an_error_inside_a_stream_that_had_not_begun_has_a_status_of_an_error(
+    house: House, playback: Playback, caller: Caller
+) -> None:
+    told = b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}'
+    model, _ = await channel(house, playback, b"event: error\ndata: " + told + b"\n\n")
+    body = {"model": model, "max_tokens": 5, "messages": MESSAGES, "stream": True}
+    answer = await caller.http.post("/v1/messages", json=body)
+    assert (answer.status_code, answer.content) == (503, told)
+    told = b'{"type":"error","error":{"type":"invalid_request_error","message":"messages: too odd"}}'
+    model, _ = await channel(house, playback, b"event: error\ndata: " + told + b"\n\n")
+    answer = await caller.http.post("/v1/messages", json={**body, "model": model})
+    assert (answer.status_code, answer.content) == (400, told)
 
 
 # --- Anthropic's client on an OpenAI channel -------------------------------------------------------------------------

@@ -386,11 +386,16 @@ async def test_what_fails_before_its_first_byte_fails_over(house: House, ask: An
 
 
 @pytest.mark.parametrize("ask", [speak, embed, draw])
-async def test_where_no_channel_answers_nothing_is_charged(house: House, ask: Any) -> None:
-    caller, model = await house.caller(), await house.model("status=429", "status=503")
+@pytest.mark.parametrize(
+    ("second", "status", "code"), [("refuse", 502, "upstream_failed"), ("status=503", 503, "server_overloaded")]
+)
+async def test_where_no_channel_answers_nothing_is_charged(
+    house: House, ask: Any, second: str, status: int, code: str
+) -> None:
+    """The last error as it was said, where all of them came in the client's own format."""
+    caller, model = await house.caller(), await house.model("status=429", second)
     answer = await ask(caller, model)
-    assert answer.status_code == 502
-    assert answer.json()["error"]["code"] == "upstream_failed"
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
     cost, _, entry = await charged(house, caller)
     assert (cost, entry.kind) == (0, "release")
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from openai.types.chat import ChatCompletionChunk
 
@@ -75,6 +76,68 @@ def looks_clean(chunks: list[ChatCompletionChunk]) -> None:
     assert chunks[-1].choices[0].finish_reason in ("stop", "length", "tool_calls", "content_filter")
     assert [chunk.choices[0].delta.role for chunk in chunks] == ["assistant"] + [None] * (len(chunks) - 1)
     assert all(call.id != "" for chunk in chunks for call in chunk.choices[0].delta.tool_calls or ())
+
+
+PASSED = b"""data: {"id": "c1", "object": "chat.completion.chunk", "created": 5, "model": "theirs", "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}], "extra": 1}
+
+data: {"id": "c1",  "object": "chat.completion.chunk", "created": 5, "model": "theirs", "choices": [{"index": 0, "delta": {"content": "\\u00fc"}}]}
+
+data: {"id": "c1", "object": "chat.completion.chunk", "created": 5, "model": "theirs", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+
+data: {"id": "c1", "object": "chat.completion.chunk", "created": 5, "model": "theirs",  "choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 1, "new": 2}}
+
+data: [DONE]
+
+"""
+OF_OPENAI = {
+    "x-ratelimit-remaining-requests": "7",
+    "openai-processing-ms": "12",
+    "openai-organization": "operators-own",
+    "x-request-id": "theirs",
+}
+
+
+async def asked_openai(
+    house: House, playback: Playback, recording: Recording, path: str, **body: Any
+) -> httpx.Response:
+    caller, model = await house.caller(), await house.model()
+    tape = playback.tape(model, recording)
+    await house.channel(model, endpoint=f"{tape.url}/v1")
+    return await caller.http.post(f"/v1/{path}", json={"model": model, **body})
+
+
+async def test_openais_own_frames_and_headers_reach_its_client_as_they_are(house: House, playback: Playback) -> None:
+    recording = Recording(PASSED, headers=OF_OPENAI)
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    answer = await asked_openai(house, playback, recording, "chat/completions", messages=MESSAGES, **options)
+    assert answer.content == PASSED
+    assert (answer.headers["x-ratelimit-remaining-requests"], answer.headers["openai-processing-ms"]) == ("7", "12")
+    assert "openai-organization" not in answer.headers
+    assert answer.headers["x-request-id"].startswith("req_")
+    unasked = await asked_openai(house, playback, recording, "chat/completions", messages=MESSAGES, stream=True)
+    *frames, _, done, rest = PASSED.split(b"\n\n")
+    assert unasked.content == b"\n\n".join((*frames, done, rest))
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("chat/completions", {"messages": MESSAGES}),
+        ("chat/completions", {"messages": MESSAGES, "stream": True}),
+        ("embeddings", {"input": "x"}),
+        ("completions", {"prompt": "x", "stream": True}),
+    ],
+)
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_openais_own_error_reaches_its_client_as_it_is(
+    house: House, playback: Playback, path: str, body: dict[str, Any], status: int
+) -> None:
+    said = b'{ "error": {"message": "Slow down.", "type": "server_error", "param": null, "code": null} }'
+    recording = Recording(said, status, headers={**OF_OPENAI, "retry-after": "30"})
+    answer = await asked_openai(house, playback, recording, path, **body)
+    assert (answer.status_code, answer.content) == (status, said)
+    assert (answer.headers["retry-after"], answer.headers["x-ratelimit-remaining-requests"]) == ("30", "7")
+    assert answer.headers["x-request-id"].startswith("req_")
 
 
 @pytest.mark.parametrize("name", ROWS)

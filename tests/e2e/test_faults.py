@@ -150,10 +150,10 @@ async def test_a_mark_reaches_other_environments_and_a_new_key_lifts_it(house: H
 @pytest.mark.parametrize(
     ("scripts", "error", "status", "code"),
     [
-        (["status=429,retry-after=7", "status=429,retry-after=3"], openai.RateLimitError, 429, "rate_limit_exceeded"),
+        (["status=429,retry-after=7", "refuse", "status=429"], openai.InternalServerError, 502, "upstream_failed"),
         (["status=500", "refuse"], openai.InternalServerError, 502, "upstream_failed"),
         (["status=401", "status=401"], openai.InternalServerError, 502, "upstream_refused"),
-        (["status=503"], openai.InternalServerError, 503, "upstream_overloaded"),
+        (["cut=0"], openai.InternalServerError, 502, "upstream_unreachable"),
     ],
 )
 async def test_exhausted_is_one_error_that_tells_each_attempt_and_no_secret(
@@ -167,7 +167,27 @@ async def test_exhausted_is_one_error_that_tells_each_attempt_and_no_secret(
     assert all(f"attempt {number}" in told.text for number in range(1, len(scripts) + 1))
     assert "sk-upstream" not in told.text + str(told.headers)
     assert "127.0.0.1" not in told.text + str(told.headers)
-    assert told.headers.get("retry-after") == ("3" if status == 429 else None)
+    assert told.headers.get("retry-after") == ("7" if "429" in scripts[0] else None)
+    assert (await house.last_charge(caller)).delta == 0
+
+
+@pytest.mark.parametrize(
+    ("scripts", "error", "status"),
+    [
+        (["status=429,retry-after=7", "status=429,retry-after=3"], openai.RateLimitError, 429),
+        (["status=429", "status=503"], openai.InternalServerError, 503),
+        (["status=500"], openai.InternalServerError, 500),
+    ],
+)
+async def test_exhausted_by_the_clients_own_format_is_the_last_error_as_it_was_said(
+    house: House, scripts: list[str], error: type[openai.APIStatusError], status: int
+) -> None:
+    caller, model = await house.caller(), await house.model(*scripts)
+    with pytest.raises(error, match=f"The scripted upstream answers {status}") as met:
+        await caller.sdk.chat.completions.create(model=model, messages=MESSAGES, stream=True)
+    told = met.value.response.headers
+    assert told["x-sluice-attempts"].count("ch-") == len(scripts)
+    assert told.get("retry-after") == ("3" if status == 429 else None)
     assert (await house.last_charge(caller)).delta == 0
 
 
@@ -179,13 +199,14 @@ async def test_exhausted_is_one_error_that_tells_each_attempt_and_no_secret(
 async def test_an_answer_broken_after_k_chunks(house: House, how: str, after: int) -> None:
     caller, model = await house.caller(), await house.model(f"{how}={after},{TEXT}")
     if after == 0:
-        with pytest.raises(openai.InternalServerError, match="No channel could answer"):
+        words = "The scripted upstream failed" if how == "error" else "No channel could answer"
+        with pytest.raises(openai.InternalServerError, match=words):
             await caller.sdk.chat.completions.create(model=model, messages=MESSAGES, stream=True)
         assert (await house.last_charge(caller)).delta == 0
         return
     text, errors, done = await streamed(caller, model)
     assert not done
-    assert [error["code"] for error in errors] == ["upstream_broken"]
+    assert [error["code"] for error in errors] == [None if how == "error" else "upstream_broken"]
     if how == "reset":  # what a reset connection had still in its buffers is the kernel's to drop
         assert WORDS.startswith(text)
     else:

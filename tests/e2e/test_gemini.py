@@ -465,6 +465,39 @@ async def test_a_spoilt_call_is_tried_again_elsewhere(house: House, playback: Pl
     assert answer.choices[0].message.content == "from the second"
 
 
+async def test_geminis_own_error_reaches_its_client_as_it_is(house: House, playback: Playback, caller: Caller) -> None:
+    said = refused(503, "UNAVAILABLE", "The model is overloaded. Please try again later.")
+    model, _ = await channel(house, playback, replace(said, headers={"server-timing": "gfet4t7; dur=5"}))
+    answer = await caller.http.post(
+        f"/v1beta/models/{model}:generateContent", json={"contents": [{"parts": [{"text": "x"}]}]}
+    )
+    assert (answer.status_code, answer.content) == (503, said.body)
+    assert answer.headers["server-timing"] == "gfet4t7; dur=5"
+
+
+@pytest.mark.parametrize("url", ["https://[no-address/a.png", "a.png"])
+async def test_a_bad_address_of_an_image_is_the_clients_fault_in_its_own_format(
+    house: House, playback: Playback, caller: Caller, url: str
+) -> None:
+    model, tape = await channel(house, playback, answered({"text": "x"}))
+    image = {"type": "image_url", "image_url": {"url": url}}
+    chat = {"model": model, "messages": [{"role": "user", "content": [image]}]}
+    by_openai = await caller.http.post("/v1/chat/completions", json=chat)
+    assert (by_openai.status_code, by_openai.json()["error"]["param"]) == (400, "messages[0].content[0].image_url")
+    block = {"type": "image", "source": {"type": "url", "url": url}}
+    message = {"model": model, "max_tokens": 5, "messages": [{"role": "user", "content": [block]}]}
+    by_anthropic = await caller.http.post("/v1/messages", json=message)
+    assert (by_anthropic.status_code, by_anthropic.json()["error"]["type"]) == (400, "invalid_request_error")
+    assert "messages[0].content[0].image_url" in by_anthropic.json()["error"]["message"]
+    asked = {"model": model, "input": [{"role": "user", "content": [{"type": "input_image", "image_url": url}]}]}
+    by_responses = await caller.http.post("/v1/responses", json=asked)
+    assert (by_responses.status_code, by_responses.json()["error"]["param"]) == (
+        400,
+        "messages[0].content[0].image_url",
+    )
+    assert not tape.calls
+
+
 async def test_a_bad_key_of_the_channel_is_not_the_clients(house: House, playback: Playback, caller: Caller) -> None:
     info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}
     model, _ = await channel(house, playback, refused(400, "INVALID_ARGUMENT", "API key not valid.", info))

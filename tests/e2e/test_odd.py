@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -71,6 +73,71 @@ async def test_an_embedding_of_nothing_is_no_answer(house: House, playback: Play
     assert (await house.last_charge(caller)).delta == 0
 
 
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
+EMBED = ("embeddings", {"input": ["x", "y"]})
+DRAW = ("images/generations", {"prompt": "x"})
+RANK = ("rerank", {"query": "x", "documents": ["x", "y"]})
+VECTORS = {"data": [{"index": 0, "embedding": [0.5]}, {"index": 1, "embedding": [0.25]}]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "nonsense", "good"),
+    [
+        (EMBED, {"data": VECTORS["data"][:1]}, VECTORS),
+        (EMBED, {"data": [{"embedding": []}, {"embedding": []}]}, VECTORS),
+        (EMBED, {"data": [{"embedding": [0.5]}, {"embedding": [0.5, 0.25]}]}, VECTORS),
+        (EMBED, {"data": [{"embedding": ["a"]}, {"embedding": ["b"]}]}, VECTORS),
+        (EMBED, {"data": [{"index": 0, "embedding": [1]}, {"index": 5, "embedding": [1]}]}, VECTORS),
+        (DRAW, {"data": []}, {"data": [{"b64_json": PNG}]}),
+        (DRAW, {"data": [{}]}, {"data": [{"url": "https://pictures.example/a.png"}]}),
+        (DRAW, {"data": [{"b64_json": "no picture!"}]}, {"data": [{"b64_json": PNG}]}),
+        (DRAW, {"data": [{"b64_json": ""}]}, {"data": [{"b64_json": PNG}]}),
+        (DRAW, {"data": [{"error": {"message": "refused"}}]}, {"data": [{"b64_json": PNG}]}),
+        (RANK, {"results": []}, {"results": [{"index": 1, "relevance_score": 0.5}]}),
+        (RANK, {"results": [{"index": 2, "relevance_score": 0.5}]}, {"results": [{"index": 1, "relevance_score": 1}]}),
+        (
+            RANK,
+            {"results": [{"index": 0, "relevance_score": 1}] * 2},
+            {"results": [{"index": 1, "relevance_score": 1}]},
+        ),
+        (RANK, {"results": [{"index": 1, "relevance_score": "a"}]}, {"results": [{"index": 1, "relevance_score": 1}]}),
+        (("moderations", {"input": ["x", "y"]}), {"results": [{}]}, {"results": [{"flagged": True}, {}]}),
+        (("completions", {"prompt": "x"}), {"choices": []}, {"choices": [{"text": "y", "finish_reason": "stop"}]}),
+    ],
+)
+async def test_an_answer_that_is_none_costs_nothing_and_the_next_channel_is_asked(
+    house: House, playback: Playback, asked: tuple[str, Any], nonsense: Any, good: Any
+) -> None:
+    counted = {"usage": {"prompt_tokens": 5, "total_tokens": 5}}
+    path, body = asked
+    bad = Recording(json.dumps(nonsense | counted).encode())
+    caller, model = await played(house, playback, bad)
+    assert (await caller.http.post(f"/v1/{path}", json={"model": model, **body})).status_code == 502
+    assert (await house.last_charge(caller)).delta == 0
+    second, model = await played(house, playback, bad, Recording(json.dumps(good | counted).encode()))
+    answer = await second.http.post(f"/v1/{path}", json={"model": model, **body})
+    assert (answer.status_code, {**answer.json(), **good}) == (200, answer.json())
+    assert (await house.last_charge(second)).delta < 0
+
+
+async def test_a_stream_whose_picture_is_none_is_no_picture(house: House, playback: Playback) -> None:
+    event = {"type": "image_generation.completed", "b64_json": "no picture!", "usage": {"input_tokens": 5}}
+    stream = Recording(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
+    caller, model = await played(house, playback, stream)
+    answer = await caller.http.post("/v1/images/generations", json={"model": model, "prompt": "x", "stream": True})
+    assert answer.status_code == 502
+    assert (await house.last_charge(caller)).delta == 0
+
+
+async def test_more_pictures_than_were_asked_for_are_not_charged(house: House, playback: Playback) -> None:
+    body = {"data": [{"b64_json": PNG}] * 4}
+    caller = await house.caller()
+    model = await house.model(given_input="0", output="0", rates={"per_image": Decimal("0.01")})
+    await house.channel(model, endpoint=f"{playback.tape(model, Recording(json.dumps(body).encode())).url}/v1")
+    await caller.http.post("/v1/images/generations", json={"model": model, "prompt": "x", "n": 2})
+    assert (await house.last_charge(caller)).delta == -20_000_000
+
+
 async def played(house: House, playback: Playback, *recordings: Recording) -> tuple[Caller, str]:
     """A model on one channel per recording, in this order."""
     caller, model = await house.caller(), await house.model()
@@ -88,8 +155,11 @@ async def played(house: House, playback: Playback, *recordings: Recording) -> tu
         {"prompt_tokens": -5, "completion_tokens": 3},
         {"prompt_tokens": 10**40, "completion_tokens": 1},
         {"prompt_tokens": "many", "completion_tokens": []},
+        {"prompt_tokens": 9_999_999, "completion_tokens": 1},
+        {"prompt_tokens": 3, "completion_tokens": 9_999_999},
+        {"prompt_tokens": 3, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 9_999_999}},
     ],
-    ids=["negative", "half", "huge", "words"],
+    ids=["negative", "half", "huge", "words", "input", "output", "cached"],
 )
 async def test_a_count_that_cannot_be_is_as_good_as_none(
     house: House, playback: Playback, usage: dict[str, Any], stream: bool
@@ -109,7 +179,28 @@ async def test_a_count_that_cannot_be_is_as_good_as_none(
     entry = await house.last_charge(caller)
     assert entry.receipt is not None
     assert entry.receipt.usage.source == "counted"
-    assert entry.delta < 0
+    assert -1_000_000 < entry.delta < 0
+    assert "insufficient_quota" not in response.text
+
+
+async def test_reasoning_that_is_not_shown_is_paid_for(house: House, playback: Playback) -> None:
+    details = {"completion_tokens_details": {"reasoning_tokens": 59_990}}
+    told = json.loads(GOOD) | {"usage": {"prompt_tokens": 3, "completion_tokens": 60_000, **details}}
+    caller, model = await played(house, playback, Recording(json.dumps(told).encode()))
+    await caller.http.post("/v1/chat/completions", json={"model": model, "messages": MESSAGES, "max_tokens": 5})
+    entry = await house.last_charge(caller)
+    assert entry.receipt is not None
+    assert (entry.receipt.usage.source, entry.delta) == ("provider", -(3 * 1_000 + 60_000 * 10_000))
+
+
+async def test_a_calls_count_that_cannot_be_is_as_good_as_none(house: House, playback: Playback) -> None:
+    told = {**VECTORS, "usage": {"prompt_tokens": 9_999_999, "total_tokens": 9_999_999}}
+    caller, model = await played(house, playback, Recording(json.dumps(told).encode()))
+    answer = await caller.http.post("/v1/embeddings", json={"model": model, "input": ["x", "y"]})
+    assert answer.status_code == 200
+    entry = await house.last_charge(caller)
+    assert entry.receipt is not None
+    assert (entry.receipt.usage.source, entry.delta) == ("counted", -2_000)
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -160,6 +160,15 @@ def test_embeddings_that_need_nothing_are_the_providers_own_bytes() -> None:
         b'{"data": [{"index": 0}]}',
         b'{"data": [{"embedding": "!"}]}',
         b'{"data": [{"embedding": {"a": 1}}]}',
+        b'{"data": [{"embedding": []}]}',
+        b'{"data": [{"embedding": ""}]}',
+        b'{"data": [{"embedding": "QUJD"}]}',
+        b'{"data": [{"embedding": [null]}]}',
+        b'{"data": [{"embedding": ["0.5"]}]}',
+        b'{"data": [{"embedding": [[0.5]]}]}',
+        b'{"data": [{"embedding": [0.5]}, {"embedding": [0.5]}]}',
+        b'{"data": [{"embedding": [0.5], "index": 1}]}',
+        b'{"data": [{"embedding": [0.5], "index": []}]}',
     ],
 )
 def test_what_is_no_embedding_is_the_providers_failure(body: bytes) -> None:
@@ -229,18 +238,18 @@ def test_tokens_by_any_of_their_names(usage: Any, expected: Usage | None) -> Non
 @pytest.mark.parametrize(
     ("told", "expected"),
     [
-        ({"results": [], "usage": {"total_tokens": 12}}, Usage(12, units={"search": 1})),
-        ({"results": [], "meta": {"billed_units": {"search_units": 3}}}, Usage(units={"search": 3})),
+        ({"usage": {"total_tokens": 12}}, Usage(12, units={"search": 1})),
+        ({"meta": {"billed_units": {"search_units": 3}}}, Usage(units={"search": 3})),
         (
-            {"results": [], "meta": {"billed_units": {"search_units": 1}, "tokens": {"input_tokens": 9}}},
+            {"meta": {"billed_units": {"search_units": 1}, "tokens": {"input_tokens": 9}}},
             Usage(9, units={"search": 1}),
         ),
-        ({"results": [], "meta": {"api_version": {"version": "2"}}}, None),
+        ({"meta": {"api_version": {"version": "2"}}}, None),
     ],
 )
 def test_rerank_by_tokens_or_searches(told: dict[str, Any], expected: Usage | None) -> None:
     reader = answer("rerank", query="a", documents=["b"])
-    body = json.dumps(told).encode()
+    body = json.dumps({"results": [{"index": 0, "relevance_score": 1}], **told}).encode()
     assert reader.whole(body) == body
     assert reader.usage == expected
 
@@ -265,9 +274,8 @@ def test_a_picture_event_is_read_only_where_it_counts() -> None:
     assert list(reader.frame(partial)) == [partial]
     with pytest.raises(ProviderError, match="before the picture"):
         reader.finish()
-    list(
-        reader.frame(Frame('{"type": "image_generation.completed", "usage": {"input_tokens": 1, "output_tokens": 2}}'))
-    )
+    made = {"type": "image_generation.completed", "b64_json": "QUJD", "usage": {"input_tokens": 1, "output_tokens": 2}}
+    list(reader.frame(Frame(json.dumps(made))))
     reader.finish()
     assert reader.usage == Usage(1, 2, units={"image": 1})
 

@@ -17,6 +17,8 @@ from sluice.errors import BadRequest, InsufficientQuota, RateLimited, UpstreamFa
 from sluice.types import (
     Channel,
     ChatRequest,
+    Choice,
+    Completion,
     Event,
     Finish,
     Frame,
@@ -33,6 +35,8 @@ from sluice.types import (
 GEMINI = dialects.load("gemini")
 CROSSINGS = (Path(__file__).resolve().parents[2] / "docs" / "crossings.md").read_text()
 PNG = {"inlineData": {"mimeType": "image/png", "data": "QUJD"}}
+WHOLE = st.integers(-(2**63), 2**63 - 1)
+"""Beyond that JSON's readers disagree."""
 SHOWN = {"thinkingConfig": {"includeThoughts": True}}
 
 
@@ -441,6 +445,17 @@ def test_usage_is_what_was_charged_where_the_provider_never_said() -> None:
     assert written([Text("a"), Finish("stop")])[-1]["usageMetadata"]["totalTokenCount"] == 2
 
 
+@pytest.mark.parametrize(("output", "reasoning"), [(5, 9), (0, 3), (9, 5)])
+def test_no_count_is_negative_and_the_total_is_their_sum(output: int, reasoning: int) -> None:
+    used = Usage(4, output, reasoning=reasoning)
+    streamed = written([Text("a"), Finish("stop"), used])[-1]["usageMetadata"]
+    completion = Completion(Start(), {0: Choice("a")}, used)
+    assert streamed == json.loads(GEMINI.encoder(read(), "R", 0, "").completion(completion))["usageMetadata"]
+    counts = [streamed.get(f"{kind}TokenCount", 0) for kind in ("prompt", "candidates", "thoughts")]
+    assert min(counts) >= 0
+    assert sum(counts) == streamed["totalTokenCount"] == 4 + output
+
+
 @pytest.mark.parametrize(
     ("reason", "said"), [("stop", "STOP"), ("tool_calls", "STOP"), ("content_filter", "SAFETY"), ("odd", "OTHER")]
 )
@@ -487,9 +502,7 @@ def test_a_providers_own_frames_are_untouched_and_nothing_is_added() -> None:
         st.one_of(
             st.builds(Text, st.text(min_size=1)),
             st.builds(Reasoning, st.text(min_size=1)),
-            st.builds(
-                lambda at, n: ToolCall(at, f"id-{at}", f"f{at}", json.dumps({"n": n})), st.integers(0, 3), st.integers()
-            ),
+            st.builds(lambda at, n: ToolCall(at, f"id-{at}", f"f{at}", json.dumps({"n": n})), st.integers(0, 3), WHOLE),
         ),
         max_size=12,
         unique_by=lambda event: (

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from sluice.types import (
+    MOST_COUNTED,
+    UNITS,
     Call,
     Choice,
     Completion,
@@ -19,6 +22,9 @@ from sluice.types import (
     Usage,
 )
 
+ANYTHING = Usage(MOST_COUNTED, MOST_COUNTED, units=dict.fromkeys(UNITS, MOST_COUNTED))
+"""A bound that only what is absurd is above."""
+
 BYTES_PER_TOKEN = 3
 """As `tokens.estimate` takes it: high rather than low."""
 
@@ -27,17 +33,27 @@ class Buffer:
     """Takes every event of one answer.
 
     Tokens are the provider's where it said, else a high estimate on top of the last exact recount. `prompt_tokens` is the
-    estimate of the request's input, used until the provider says.
+    estimate of the request's input, used until the provider says. `most` bounds what it can say: a count above it is none, and
+    kept in `unbelieved`. No answer has more tokens than bytes, so that what was received is always believed.
     """
 
-    def __init__(self, prompt_tokens: int = 0) -> None:
+    def __init__(self, prompt_tokens: int = 0, most: Usage = ANYTHING) -> None:
         self.prompt_tokens = prompt_tokens
+        self.most = most
+        self.unbelieved: Usage | None = None
         self.start = Start()
         self.choices: dict[int, Choice] = {}
         self._usage: Usage | None = None
         self._usage_is_last = False
         self._uncounted = 0
         self._counted = 0
+        self._bytes = 0
+
+    def believes(self, event: Event) -> bool:
+        """Whether an event is what it says it is: all are, but a count that cannot be."""
+        if not isinstance(event, Usage):
+            return True
+        return event.within(replace(self.most, output=max(self.most.output, self._bytes)))
 
     def add(self, event: Event) -> None:
         match event:
@@ -50,8 +66,10 @@ class Buffer:
             case ToolCall():
                 self._call(event)
                 self._received(event.name + event.arguments)
-            case Usage() if event.plausible:
+            case Usage() if self.believes(event):
                 self._usage, self._usage_is_last = event, True
+            case Usage():
+                self.unbelieved = event
             case Finish(reason, choice):
                 self._choice(choice).finish_reason = reason
             case Raw(_, choice):
@@ -98,7 +116,9 @@ class Buffer:
 
     def _received(self, text: str) -> None:
         if text:
-            self._uncounted += len(text.encode("utf-8", "replace"))
+            size = len(text.encode("utf-8", "replace"))
+            self._uncounted += size
+            self._bytes += size
             self._usage_is_last = False
 
     def _choice(self, index: int) -> Choice:

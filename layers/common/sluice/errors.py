@@ -14,10 +14,12 @@ SluiceError                      status, code, type, message, param, retry_after
  └─ Unavailable             503  a part of ours is down (the ledger): never free, never 401
 
 ProviderError                    what one attempt met at a provider; never leaves by itself
+ └─ Unreadable                   a frame of no known shape
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from sluice.types import Attempt
@@ -40,6 +42,8 @@ class SluiceError(Exception):
         self.attempts: tuple[Attempt, ...] = ()
         self.native: tuple[int, bytes] | None = None
         """Status and body as the provider said them, where the client speaks that provider's own format."""
+        self.headers: Mapping[str, str] = {}
+        """What the client may see of the provider's headers, where it speaks that format."""
         if code:
             self.code = code
 
@@ -113,7 +117,8 @@ class ProviderError(Exception):
 
     `message` may be the provider's own sentence and may only reach the client for `CLIENT_FAULT` kinds. `retry_after` is
     in seconds. `status` is the provider's, 0 where there was none. `body` is the provider's own error body, for the
-    same-dialect pass-through.
+    same-dialect pass-through: `native` is whether the client speaks the format it is in, `headers` what of the provider's it may
+    see then, and `redacted` whether the body told what only the operator may know.
     """
 
     def __init__(
@@ -135,6 +140,16 @@ class ProviderError(Exception):
         self.param = param
         self.retry_after = retry_after
         self.body = body
+        self.headers: Mapping[str, str] = {}
+        self.native = False
+        self.redacted = False
+
+
+class Unreadable(ProviderError):
+    """A frame whose values have other types than its protocol says. `__cause__` is what tripped over them."""
+
+    def __init__(self) -> None:
+        super().__init__("server", "the provider's answer could not be read")
 
 
 class UpstreamFailed(SluiceError):

@@ -325,6 +325,9 @@ class CallRequest:
     dropped: tuple[str, ...] = ()
 
 
+UNITS = ("call", "character", "image", "search", "second")
+"""What is counted and is no token."""
+
 MOST_COUNTED = 10**7
 """More tokens, characters or seconds than any answer has."""
 
@@ -354,6 +357,13 @@ class Usage:
         tokens = (self.input, self.output, self.cached, self.reasoning, self.cache_write)
         kinds = (self.audio_input, self.image_input, self.audio_output, *self.units.values())
         return all(0 <= count <= MOST_COUNTED for count in (*tokens, *kinds))
+
+    def within(self, most: Usage) -> bool:
+        """Whether it is plausible, and no count above that of `most`: kinds of tokens are parts of input and output."""
+        given = max(self.input, self.cached, self.cache_write, self.audio_input, self.image_input)
+        made = max(self.output, self.reasoning, self.audio_output)
+        units = all(count <= most.units.get(kind, 0) for kind, count in self.units.items())
+        return self.plausible and given <= most.input and made <= most.output and units
 
 
 @dataclass(frozen=True, slots=True)

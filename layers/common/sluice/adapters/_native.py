@@ -8,10 +8,13 @@ from typing import Any
 
 import orjson
 
-from sluice.adapters._outgoing import thought_of
+from sluice.adapters._outgoing import IRREPLACEABLE, thought_of
 from sluice.errors import ErrorKind, ProviderError
 
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?[^,]*;base64,", re.ASCII)
+
+ANYTHING: Mapping[str, Any] = {"type": "object", "properties": {}}
+"""The schema of a function that says nothing of its parameters."""
 
 _EMPTY: tuple[Any, ...] = (None, False, "", [], {})
 
@@ -24,13 +27,11 @@ _NEUTRAL: Mapping[str, Any] = {
 }
 """Values by which a field says nothing that is not so anyway."""
 
-REFUSED = frozenset(
+REFUSED = IRREPLACEABLE | frozenset(
     {
         "audio",
         "function_call",
         "functions",
-        "logit_bias",
-        "logprobs",
         "modalities",
         "n",
         "response_format",
@@ -41,18 +42,6 @@ REFUSED = frozenset(
     }
 )
 """Fields without which an answer would not be what was asked for, unless an adapter carries them."""
-
-_BY_STATUS: Mapping[int, ErrorKind] = {
-    401: "auth",
-    402: "quota",
-    403: "permission",
-    404: "model_not_found",
-    408: "timeout",
-    429: "rate_limit",
-    503: "overloaded",
-    504: "timeout",
-    529: "overloaded",
-}
 
 
 def unsupported(field: str, advice: str = "") -> ProviderError:
@@ -76,6 +65,12 @@ def _says(name: str, value: Any) -> bool:
 def said(body: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """The fields of `body` that are there, by the provider's names for them."""
     return {theirs: body[ours] for ours, theirs in names.items() if body.get(ours) is not None}
+
+
+def stops(body: Mapping[str, Any]) -> list[str]:
+    """The texts an answer is to end before, of which one may be said alone."""
+    told = body.get("stop") or []
+    return [told] if isinstance(told, str) else told
 
 
 def cap(body: Mapping[str, Any]) -> int | None:
@@ -177,6 +172,18 @@ def functions(body: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Mapp
         yield function, tool
 
 
+def described(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each function by name, description and parameters, for providers that demand all three."""
+    return [
+        {
+            "name": function.get("name"),
+            "description": function.get("description") or function.get("name"),
+            "parameters": function.get("parameters") or ANYTHING,
+        }
+        for function, _ in functions(body)
+    ]
+
+
 def chosen(choice: Any) -> str:
     """A `tool_choice` as "auto", "none", "required", or the name of the one function, after a colon.
 
@@ -188,19 +195,6 @@ def chosen(choice: Any) -> str:
     if not name:
         raise unsupported("tool_choice")
     return f":{name}"
-
-
-def loads(body: bytes) -> Mapping[str, Any]:
-    """An error's body as an object: an empty one of anything else, since a status alone can say enough."""
-    try:
-        told = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {}
-    return told if isinstance(told, Mapping) else {}
-
-
-def by_status(status: int) -> ErrorKind:
-    return _BY_STATUS.get(status) or ("invalid_request" if 400 <= status < 500 else "server")
 
 
 def matching(rules: Sequence[tuple[str, ErrorKind]], code: str) -> ErrorKind | None:

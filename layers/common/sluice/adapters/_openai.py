@@ -7,15 +7,14 @@ A provider that differs in names and numbers is a row of `OpenAICompatible`; one
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import orjson
 
+from sluice.adapters._attempt import BY_STATUS, Attempt, loads, named, parse, shaped
 from sluice.adapters._base import Adapter, CallAdapter
 from sluice.adapters._openai_calls import (
     EMBEDDINGS_AS_NUMBERS,
@@ -24,7 +23,7 @@ from sluice.adapters._openai_calls import (
     CallRow,
     OpenAICalls,
 )
-from sluice.adapters._outgoing import EXTENSIONS, PRIVATE, ModelRule, outgoing, thought_of
+from sluice.adapters._outgoing import EXTENSIONS, IRREPLACEABLE, PRIVATE, ModelRule, outgoing, thought_of
 from sluice.errors import ErrorKind, ProviderError
 from sluice.types import (
     Channel,
@@ -50,8 +49,6 @@ __all__ = [
     "ModelRule",
     "OpenAIAdapter",
     "OpenAICompatible",
-    "parse",
-    "retry_after",
     "thought_of",
 ]
 
@@ -71,19 +68,7 @@ _BY_CODE: Mapping[str, ErrorKind] = {
     "rate_limit_exceeded": "rate_limit",
 }
 
-_BY_STATUS: Mapping[int, ErrorKind] = {
-    401: "auth",
-    402: "quota",
-    403: "permission",
-    404: "model_not_found",
-    408: "timeout",
-    429: "rate_limit",
-    500: "server",
-    502: "server",
-    503: "overloaded",
-    504: "timeout",
-    529: "overloaded",
-}
+_BY_STATUS: Mapping[int, ErrorKind] = {**BY_STATUS, 500: "server", 502: "server"}
 
 _BY_PHRASE: Mapping[str, ErrorKind] = {"maximum context length": "context_length"}
 
@@ -150,6 +135,11 @@ class OpenAICompatible:
     endpoints: Mapping[str, CallRow] = field(default_factory=dict)
     """The calls it has beyond chat, by kind. `ENDPOINTS` are OpenAI's own."""
 
+    @property
+    def refused(self) -> frozenset[str]:
+        """What it refuses of every model. What it has not got and cannot be done without is never only dropped."""
+        return self.refuse | (self.drop & IRREPLACEABLE)
+
     def adapter(self, now: float) -> Adapter:
         return (self.speaks or OpenAIAdapter)(self, now)
 
@@ -159,13 +149,13 @@ class OpenAICompatible:
         return OpenAICalls(speaker, row) if row and isinstance(speaker, OpenAIAdapter) else None
 
 
-class OpenAIAdapter:
+class OpenAIAdapter(Attempt):
     """One attempt in OpenAI's protocol. A provider's own class overrides the step in which it differs."""
 
     def __init__(self, row: OpenAICompatible, now: float = 0) -> None:
+        super().__init__()
         self.row = row
         self.now = now
-        self.done = False
         self._id = ""
         self._started = False
         self._whole = False
@@ -176,11 +166,8 @@ class OpenAIAdapter:
 
     def request(self, chat: ChatRequest, channel: Channel) -> UpstreamRequest:
         model = channel.upstream_model(chat.model)
-        try:
+        with shaped():
             body, dropped = self.body(chat, model)
-        except (AttributeError, KeyError, TypeError) as error:
-            message = "A field of the request has not the shape it should have."
-            raise ProviderError("invalid_request", message) from error
         headers = {
             "content-type": "application/json",
             "accept": "text/event-stream" if body.get("stream") else "application/json",
@@ -189,7 +176,7 @@ class OpenAIAdapter:
         url = self.url(channel, model)
         return UpstreamRequest(url, headers, orjson.dumps(body), proxy=channel.proxy, dropped=dropped)
 
-    def feed(self, frame: Frame) -> Iterable[Event]:
+    def events(self, frame: Frame) -> Iterable[Event]:
         if frame.data.startswith("[DONE]"):
             self.done = True
             return
@@ -210,15 +197,8 @@ class OpenAIAdapter:
         for choice in sorted(self._open & self._spoke):
             yield self._end("stop", choice)
 
-    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
-        try:
-            told = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            told = {}
-        error = self.told(told, status)
-        error.retry_after = retry_after(headers)
-        error.body = body
-        return error
+    def fault(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        return self.told(loads(body), status)
 
     def list_models(self, channel: Channel) -> UpstreamRequest:
         address, mark, query = self.url(channel, "").partition("?")
@@ -257,7 +237,9 @@ class OpenAIAdapter:
         chunk = parse(data)
         nothing_else = not chunk.get("choices") and not chunk.get("usage")
         if chunk.get("error") or (nothing_else and (chunk.get("object") == "error" or chunk.get("code"))):
-            raise self.told(chunk, 0)
+            error = self.told(chunk, 0)
+            error.body = data.encode("utf-8", "replace") if chunk.get("error") else b""
+            raise error
         return chunk
 
     def delta(self, delta: Mapping[str, Any], choice: int) -> Iterator[Event]:
@@ -375,44 +357,6 @@ class _Calls:
         if told is not None:
             self._places[number(told)] = known
         return known
-
-
-def named(rows: Any, field: str) -> list[str]:
-    """The names in a list of models. Raises ProviderError("server") where it is none."""
-    if not isinstance(rows, list):
-        raise ProviderError("server", "the provider's answer is no list of models")
-    return [row[field] for row in rows if isinstance(row, Mapping) and isinstance(row.get(field), str)]
-
-
-def parse(data: str) -> Mapping[str, Any]:
-    """A frame's JSON object. Raises ProviderError("server") on anything else.
-
-    Where orjson refuses, the standard library is asked: half a surrogate pair in a delta is wrong, and common.
-    """
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        try:
-            value = json.loads(data)
-        except ValueError:
-            raise ProviderError("server", "the provider sent a frame that is no JSON") from None
-    if not isinstance(value, Mapping):
-        raise ProviderError("server", "the provider sent a frame that is no JSON object")
-    return value
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds told by `retry-after-ms` or `retry-after`; an HTTP date counts from the answer's own `date`."""
-    try:
-        if "retry-after-ms" in headers:
-            return max(0.0, float(headers["retry-after-ms"]) / 1000)
-        told = headers.get("retry-after", "")
-        if not told or told.replace(".", "", 1).isdigit():
-            return float(told) if told else None
-        gap = parsedate_to_datetime(told) - parsedate_to_datetime(headers["date"])
-        return max(0.0, gap.total_seconds())
-    except (KeyError, TypeError, ValueError):
-        return None
 
 
 def at(value: Any, path: str) -> Any:

@@ -25,6 +25,9 @@ EXTENSIONS = frozenset(
 PRIVATE = frozenset({"user", "metadata", "safety_identifier", "store"})
 """What a client tells its own vendor about its users: nobody else's to know."""
 
+IRREPLACEABLE = frozenset({"logit_bias", "logprobs"})
+"""What no provider drops, though it has not got it: an answer without them is not the one that was asked for."""
+
 _REASONING = frozenset({"reasoning_content", "reasoning_details"})
 _UNSET: tuple[Any, ...] = (None, False, "", [], {})
 
@@ -42,7 +45,7 @@ class ModelRule:
 def outgoing(chat: ChatRequest, row: OpenAICompatible, model: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The provider's body, and the fields of the client's that are not in it. Raises ProviderError("unsupported")."""
     rules = [rule for rule in row.rules if re.match(rule.models, model, re.IGNORECASE)]
-    _check(chat.body, row, row.refuse.union(*(rule.refuse for rule in rules)))
+    _check(chat.body, row, row.refused.union(*(rule.refuse for rule in rules)))
     drop = row.drop.union(PRIVATE if chat.dialect != row.wire else row.private, *(rule.drop for rule in rules))
     rename = dict(row.rename)
     for rule in rules:

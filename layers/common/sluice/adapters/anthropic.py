@@ -14,8 +14,10 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from sluice.adapters import _native as native
+from sluice.adapters._attempt import BY_STATUS, Attempt, loads, named, parse, shaped
 from sluice.adapters._base import Adapter
-from sluice.adapters._openai import named, parse, retry_after
+from sluice.adapters._outgoing import IRREPLACEABLE
 from sluice.errors import ErrorKind, ProviderError
 from sluice.types import (
     Channel,
@@ -53,18 +55,7 @@ _BY_TYPE: Mapping[str, ErrorKind] = {
     "overloaded_error": "overloaded",
     "api_error": "server",
 }
-_BY_STATUS: Mapping[int, ErrorKind] = {
-    401: "auth",
-    402: "quota",
-    403: "permission",
-    404: "model_not_found",
-    408: "timeout",
-    409: "server",
-    429: "rate_limit",
-    503: "overloaded",
-    504: "timeout",
-    529: "overloaded",
-}
+_BY_STATUS: Mapping[int, ErrorKind] = {**BY_STATUS, 409: "server"}
 # An `invalid_request_error` has no code: its words are all there is.
 _BY_WORDS: Mapping[str, ErrorKind] = {
     "prompt is too long": "context_length",
@@ -95,29 +86,25 @@ class Anthropic:
 ADAPTER = Anthropic()
 
 
-class AnthropicAdapter:
+class AnthropicAdapter(Attempt):
     """One attempt. An Anthropic client's own body, version and betas go on as they are."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._usage: dict[str, Any] = {}
         self._calls: dict[int, int] = {}
         self._without_arguments: set[int] = set()
         self._stopped = False
-        self.done = False
 
     def request(self, chat: ChatRequest, channel: Channel) -> UpstreamRequest:
         model = channel.upstream_model(chat.model)
-        native = chat.dialect == ADAPTER.wire
+        own = chat.dialect == ADAPTER.wire
         translation = _Translation(chat, model)
-        try:
-            body = {**chat.raw, "model": model} if native else translation.body()
-        except (AttributeError, KeyError, TypeError) as error:
-            raise ProviderError(
-                "invalid_request", "A field of the request has not the shape it should have."
-            ) from error
+        with shaped():
+            body = {**chat.raw, "model": model} if own else translation.body()
         headers = {
             "anthropic-version": _VERSION,
-            **(chat.headers if native else {}),
+            **(chat.headers if own else {}),
             "content-type": "application/json",
             "accept": "text/event-stream" if chat.stream else "application/json",
         }
@@ -134,7 +121,7 @@ class AnthropicAdapter:
     def models_of(self, data: str) -> list[str]:
         return named(parse(data).get("data"), "id")
 
-    def feed(self, frame: Frame) -> Iterable[Event]:
+    def events(self, frame: Frame) -> Iterable[Event]:
         told = parse(frame.data)
         match told.get("type"):
             case "content_block_delta":
@@ -156,20 +143,12 @@ class AnthropicAdapter:
                 error.body = frame.data.encode()
                 raise error
 
-    def finish(self) -> Iterable[Event]:
-        if not self._stopped:
-            raise ProviderError("network", "the stream ended before the answer did")
-        return ()
+    @property
+    def complete(self) -> bool:
+        return self._stopped
 
-    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
-        try:
-            told = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            told = {}
-        error = _told(told.get("error") if isinstance(told, Mapping) else None, status)
-        error.retry_after = retry_after(headers)
-        error.body = body
-        return error
+    def fault(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        return _told(loads(body).get("error"), status)
 
     def _whole(self, message: Mapping[str, Any]) -> Iterator[Event]:
         yield from self._start(message)
@@ -249,7 +228,7 @@ _CARRIED = frozenset(
         *("reasoning_effort", "thinking", "modalities"),
     }
 )
-_REFUSED = ("functions", "function_call", "audio", "web_search_options")
+_REFUSED = IRREPLACEABLE | {"functions", "function_call", "audio", "web_search_options"}
 _CHOICES = {"auto": "auto", "none": "none", "required": "any"}
 _BUDGETS = {"minimal": 1024, "low": 1024, "medium": 4096, "high": 16384, "xhigh": 32768, "max": 32768}
 _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
@@ -299,6 +278,7 @@ class _Translation:
 
     def body(self) -> dict[str, Any]:
         """Raises ProviderError("unsupported") naming the field that cannot be said here."""
+        lost = native.dropped(self._fields, _CARRIED, _REFUSED)
         self._refuse()
         system, turns = _conversation(self._fields["messages"])
         tools = self._tools()
@@ -309,17 +289,14 @@ class _Translation:
         body |= {"stream": True} if self._chat.stream else {}
         body |= tools | self._stop() | thinking | self._sampling(thinks=_thinks(thinking))
         body |= {"output_config": config} if config else {}
-        self.dropped += sorted(self._fields.keys() - _CARRIED)
+        self.dropped += sorted(lost)
         return body
 
     def _refuse(self) -> None:
-        for name in _REFUSED:
-            if self._fields.get(name):
-                raise _unsupported(name)
         if self._chat.n > 1:
-            raise _unsupported("n")
+            raise native.unsupported("n")
         if set(self._fields.get("modalities") or ()) - {"text"}:
-            raise _unsupported("modalities")
+            raise native.unsupported("modalities")
 
     def _tools(self) -> dict[str, Any]:
         tools = [self._tool(tool, f"tools[{at}]") for at, tool in enumerate(self._fields.get("tools") or ())]
@@ -332,7 +309,7 @@ class _Translation:
 
     def _tool(self, tool: Any, where: str) -> dict[str, Any]:
         if not isinstance(tool, Mapping) or tool.get("type") != "function":
-            raise _unsupported(f"{where}.type")
+            raise native.unsupported(f"{where}.type")
         function = tool.get("function") or {}
         schema = function.get("parameters") or {"properties": {}}
         made = {"name": function.get("name"), "input_schema": {"type": "object", **schema}, **_marked(tool)}
@@ -346,8 +323,7 @@ class _Translation:
         return made
 
     def _stop(self) -> dict[str, Any]:
-        told = self._fields.get("stop") or []
-        stops = [told] if isinstance(told, str) else told
+        stops = native.stops(self._fields)
         spoken = [stop for stop in stops if stop.strip()]
         if len(spoken) < len(stops):
             self._drop("stop")
@@ -363,7 +339,7 @@ class _Translation:
         elif effort == "none":
             return self._unthinking()
         elif effort not in _EFFORTS:
-            raise _unsupported("reasoning_effort")
+            raise native.unsupported("reasoning_effort")
         else:
             made = self._by_effort(effort) if self._rules.adaptive else self._by_budget(effort)
         if _thinks(made) and (forced or (not self._rules.adaptive and _began_without_thought(turns))):
@@ -408,7 +384,7 @@ class _Translation:
         if asked.get("type", "text") == "text":
             return {}
         if asked["type"] != "json_schema" or not self._rules.structured:
-            raise _unsupported("response_format", "Ask for a `json_schema` of a model of Claude 4.5 or newer.")
+            raise native.unsupported("response_format", "Ask for a `json_schema` of a model of Claude 4.5 or newer.")
         return {"format": {"type": "json_schema", "schema": _closed((asked.get("json_schema") or {}).get("schema"))}}
 
     def _drop(self, name: str) -> None:
@@ -444,13 +420,13 @@ def _blocks(message: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
                 _tool_use(call, f"{where}.tool_calls[{at}]") for at, call in enumerate(_list(message, "tool_calls"))
             )
             if message.get("function_call"):
-                raise _unsupported(f"{where}.function_call")
+                raise native.unsupported(f"{where}.function_call")
             return [*_thoughts(message), *_parts(content, f"{where}.content"), *calls]
         case "tool":
             result = content if isinstance(content, str) else _parts(content, f"{where}.content")
             return [{"type": "tool_result", "tool_use_id": _id(message.get("tool_call_id")), "content": result}]
         case "function":
-            raise _unsupported(f"{where}.role")
+            raise native.unsupported(f"{where}.role")
     return _parts(content, f"{where}.content")
 
 
@@ -477,7 +453,7 @@ def _part(part: Any, where: str) -> dict[str, Any]:
         case "file" if isinstance(data := (part.get("file") or {}).get("file_data"), str):
             title = {"title": part["file"]["filename"]} if part["file"].get("filename") else {}
             return {"type": "document", "source": _source(data, f"{where}.file"), **title, **_marked(part)}
-    raise _unsupported(where)
+    raise native.unsupported(where)
 
 
 def _source(url: str, where: str) -> dict[str, Any]:
@@ -486,7 +462,7 @@ def _source(url: str, where: str) -> dict[str, Any]:
         return {"type": "url", "url": url}
     kind, comma, data = url.removeprefix("data:").partition(",")
     if not comma or not kind.endswith(";base64"):
-        raise _unsupported(where, "A data URL has to be base64.")
+        raise native.unsupported(where, "A data URL has to be base64.")
     media_type = kind.partition(";")[0].replace("image/jpg", "image/jpeg")
     return {"type": "base64", "media_type": media_type, "data": data}
 
@@ -512,13 +488,13 @@ def _thoughts(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _tool_use(call: Mapping[str, Any], where: str) -> dict[str, Any]:
     function = call.get("function")
     if not isinstance(function, Mapping):
-        raise _unsupported(f"{where}.type")
+        raise native.unsupported(f"{where}.type")
     try:
         given = orjson.loads(function.get("arguments") or "{}")
     except orjson.JSONDecodeError:
         given = None
     if not isinstance(given, dict):
-        raise _unsupported(f"{where}.function.arguments", "They have to be the JSON text of an object.")
+        raise native.unsupported(f"{where}.function.arguments", "They have to be the JSON text of an object.")
     return {
         "type": "tool_use",
         "id": _id(call.get("id")),
@@ -535,7 +511,7 @@ def _tool_choice(choice: Any) -> dict[str, Any]:
         return {"type": _CHOICES[choice]}
     if isinstance(choice, Mapping) and isinstance(function := choice.get("function"), Mapping):
         return {"type": "tool", "name": function.get("name")}
-    raise _unsupported("tool_choice")
+    raise native.unsupported("tool_choice")
 
 
 def _closed(schema: Any) -> Any:
@@ -577,10 +553,6 @@ def _list(message: Mapping[str, Any], name: str) -> Iterable[Any]:
 def _id(told: Any) -> str:
     """Other makers' ids may have characters that Anthropic's pattern refuses."""
     return _NOT_IN_AN_ID.sub("_", str(told or ""))
-
-
-def _unsupported(field: str, advice: str = "") -> ProviderError:
-    return ProviderError("unsupported", f"`{field}` cannot be asked of this provider. {advice}".strip(), param=field)
 
 
 def _url(channel: Channel) -> str:

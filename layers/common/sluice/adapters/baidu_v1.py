@@ -17,8 +17,8 @@ from urllib.parse import quote, urlencode
 import orjson
 
 from sluice.adapters import _native as native
+from sluice.adapters._attempt import Attempt, by_status, loads, parse, shaped
 from sluice.adapters._base import Adapter
-from sluice.adapters._openai import parse, retry_after
 from sluice.errors import ErrorKind, ProviderError
 from sluice.types import (
     Channel,
@@ -131,9 +131,9 @@ class BaiduV1:
         return UpstreamRequest(url, {"content-type": "application/json"}, b"", proxy=channel.proxy)
 
     def exchanged(self, status: int, body: bytes) -> tuple[str, float]:
-        told = native.loads(body)
+        told = loads(body)
         if not told.get("access_token"):
-            kind: ErrorKind = "auth" if told.get("error") else native.by_status(status)
+            kind: ErrorKind = "auth" if told.get("error") else by_status(status)
             raise ProviderError(kind, str(told.get("error_description") or ""), status=status)
         return str(told["access_token"]), float(told.get("expires_in") or 0)
 
@@ -141,22 +141,23 @@ class BaiduV1:
 ADAPTER = BaiduV1()
 
 
-class BaiduAdapter:
+class BaiduAdapter(Attempt):
     """One attempt. The channel's secret is the access token by then."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._started = False
-        self.done = False
 
     def request(self, chat: ChatRequest, channel: Channel) -> UpstreamRequest:
-        body, lost = _body(chat)
+        with shaped():
+            body, lost = _body(chat)
         model = channel.upstream_model(chat.model).lower()
         path = _CHAT + quote(_PATHS.get(model, model), safe="")
         url = f"{_base(channel)}{path}?{urlencode({'access_token': channel.secret.reveal()})}"
         headers = {"content-type": "application/json"}
         return UpstreamRequest(url, headers, orjson.dumps(body), proxy=channel.proxy, dropped=lost)
 
-    def feed(self, frame: Frame) -> Iterable[Event]:
+    def events(self, frame: Frame) -> Iterable[Event]:
         told = parse(frame.data)
         if told.get("error_code"):
             raise _error(told, 0)
@@ -178,16 +179,8 @@ class BaiduAdapter:
         if usage := told.get("usage"):
             yield _usage(usage)
 
-    def finish(self) -> Iterable[Event]:
-        if not self.done:
-            raise ProviderError("network", "the stream ended before the answer did")
-        return ()
-
-    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
-        error = _error(native.loads(body), status)
-        error.retry_after = retry_after(headers)
-        error.body = body
-        return error
+    def fault(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        return _error(loads(body), status)
 
     def _end(self, told: Mapping[str, Any]) -> Iterator[Event]:
         reason = "length" if told.get("is_truncated") else str(told.get("finish_reason") or "normal")
@@ -203,7 +196,7 @@ def _error(told: Mapping[str, Any], status: int) -> ProviderError:
     code = told.get("error_code") or 0
     kind = _KINDS.get(code) if isinstance(code, int) else None
     message = str(told.get("error_msg") or "")
-    return ProviderError(kind or native.by_status(status or 500), message, status=status, code=str(code or ""))
+    return ProviderError(kind or by_status(status or 500), message, status=status, code=str(code or ""))
 
 
 def _base(channel: Channel) -> str:
@@ -218,8 +211,8 @@ def _body(chat: ChatRequest) -> tuple[dict[str, Any], tuple[str, ...]]:
         body["system"] = system
     if cap := native.cap(told):
         body["max_output_tokens"] = cap
-    if stop := told.get("stop"):
-        body["stop"] = [stop] if isinstance(stop, str) else stop
+    if stops := native.stops(told):
+        body["stop"] = stops
     for name in ("temperature", "top_p"):
         if told.get(name) is not None:
             body[name] = min(max(told[name], _LEAST), 1)
@@ -233,14 +226,7 @@ def _body(chat: ChatRequest) -> tuple[dict[str, Any], tuple[str, ...]]:
 
 def _functions(told: Mapping[str, Any]) -> dict[str, Any]:
     choice = native.chosen(told.get("tool_choice"))
-    functions = [
-        {
-            "name": function.get("name"),
-            "description": function.get("description") or function.get("name"),
-            "parameters": function.get("parameters") or {"type": "object", "properties": {}},
-        }
-        for function, _ in native.functions(told)
-    ]
+    functions = native.described(told)
     if not functions or choice == "none":
         return {}
     if choice == "required":

@@ -21,8 +21,8 @@ from urllib.parse import quote
 import orjson
 
 from sluice.adapters import _native as native
+from sluice.adapters._attempt import Attempt, by_status, loads, parse, shaped
 from sluice.adapters._base import Adapter
-from sluice.adapters._openai import parse, retry_after
 from sluice.adapters._sigv4 import Credentials, signed
 from sluice.errors import ErrorKind, ProviderError
 from sluice.types import (
@@ -138,20 +138,21 @@ class Bedrock:
 ADAPTER = Bedrock()
 
 
-class BedrockAdapter:
+class BedrockAdapter(Attempt):
     """One attempt at Converse."""
 
     def __init__(self, now: float) -> None:
+        super().__init__()
         self._now = now
         self._calls: dict[int, int] = {}
         self._silent: set[int] = set()
         self._stopped = False
-        self.done = False
 
     # canonical -> Converse
 
     def request(self, chat: ChatRequest, channel: Channel) -> UpstreamRequest:
-        body, lost = _converse(chat.body)
+        with shaped():
+            body, lost = _converse(chat.body)
         key, region = _key(channel)
         base = channel.endpoint.rstrip("/") or f"https://bedrock-runtime.{region}.amazonaws.com"
         verb = "converse-stream" if chat.stream else "converse"
@@ -169,7 +170,7 @@ class BedrockAdapter:
 
     # Converse -> events
 
-    def feed(self, frame: Frame) -> Iterable[Event]:
+    def events(self, frame: Frame) -> Iterable[Event]:
         told = parse(frame.data)
         match frame.event:
             case "messageStart":
@@ -190,18 +191,14 @@ class BedrockAdapter:
             case name if name.lower() in _KINDS or name.endswith(("Exception", "Error")):
                 raise _error(name, str(told.get("message") or ""), 0)
 
-    def finish(self) -> Iterable[Event]:
-        if not self._stopped:
-            raise ProviderError("network", "the stream ended before the answer did")
-        return ()
+    @property
+    def complete(self) -> bool:
+        return self._stopped
 
-    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
-        told = native.loads(body)
+    def fault(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        told = loads(body)
         name = str(headers.get("x-amzn-errortype") or told.get("__type") or "")
-        error = _error(name, str(told.get("message") or told.get("Message") or ""), status)
-        error.retry_after = retry_after(headers)
-        error.body = body
-        return error
+        return _error(name, str(told.get("message") or told.get("Message") or ""), status)
 
     def _opened(self, told: Mapping[str, Any]) -> Iterator[Event]:
         if use := (told.get("start") or {}).get("toolUse"):
@@ -276,7 +273,7 @@ def _usage(usage: Mapping[str, Any]) -> Usage:
 def _error(name: str, message: str, status: int) -> ProviderError:
     """`name` as a header has it may go on after a colon, and as a body has it may begin with a namespace."""
     name = name.partition(":")[0].rpartition("#")[2]
-    kind = _KINDS.get(name.lower()) or native.by_status(status or 500)
+    kind = _KINDS.get(name.lower()) or by_status(status or 500)
     if kind == "invalid_request":
         kind = next((other for words, other in _VALIDATIONS if words in message.lower()), kind)
     return ProviderError(kind, message, status=status, code=name)
@@ -301,8 +298,8 @@ def _converse(chat: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]
     inference = native.said(chat, {"temperature": "temperature", "top_p": "topP"})
     if cap := native.cap(chat):
         inference["maxTokens"] = cap
-    if stop := chat.get("stop"):
-        inference["stopSequences"] = [stop] if isinstance(stop, str) else stop
+    if stops := native.stops(chat):
+        inference["stopSequences"] = stops
     output, told = _output_config(chat)
     body: dict[str, Any] = {"messages": turns, **native.said(chat, {name: name for name in sorted(_OWN)})}
     fields = {**(body.get("additionalModelRequestFields") or {}), **_model_fields(chat)}
@@ -364,7 +361,7 @@ def _tools(chat: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for function, tool in native.functions(chat):
         spec: dict[str, Any] = {
             "name": function.get("name"),
-            "inputSchema": {"json": function.get("parameters") or {"type": "object", "properties": {}}},
+            "inputSchema": {"json": function.get("parameters") or native.ANYTHING},
         }
         if function.get("description"):
             spec["description"] = function["description"]

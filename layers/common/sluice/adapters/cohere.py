@@ -14,8 +14,9 @@ from typing import Any
 import orjson
 
 from sluice.adapters import _native as native
+from sluice.adapters._attempt import Attempt, by_status, loads, parse, shaped
 from sluice.adapters._base import Adapter, CallAdapter
-from sluice.adapters._openai import parse, retry_after, thought_of
+from sluice.adapters._outgoing import thought_of
 from sluice.errors import ErrorKind, ProviderError
 from sluice.types import (
     CallRequest,
@@ -120,14 +121,12 @@ class CohereRerank:
         return CohereAdapter().error(status, headers, body)
 
 
-class CohereAdapter:
+class CohereAdapter(Attempt):
     """One attempt at v2 chat."""
 
-    def __init__(self) -> None:
-        self.done = False
-
     def request(self, chat: ChatRequest, channel: Channel) -> UpstreamRequest:
-        body, lost = _body(chat, channel.upstream_model(chat.model))
+        with shaped():
+            body, lost = _body(chat, channel.upstream_model(chat.model))
         headers = {
             "content-type": "application/json",
             "accept": "text/event-stream" if chat.stream else "application/json",
@@ -136,7 +135,7 @@ class CohereAdapter:
         url = f"{channel.endpoint.rstrip('/') or _BASE_URL}/v2/chat"
         return UpstreamRequest(url, headers, orjson.dumps(body), proxy=channel.proxy, dropped=lost)
 
-    def feed(self, frame: Frame) -> Iterable[Event]:
+    def events(self, frame: Frame) -> Iterable[Event]:
         if frame.data.startswith("[DONE]"):
             return
         told = parse(frame.data)
@@ -158,15 +157,8 @@ class CohereAdapter:
             case None if "message" in told:
                 yield from self._whole(told)
 
-    def finish(self) -> Iterable[Event]:
-        if not self.done:
-            raise ProviderError("network", "the stream ended before the answer did")
-        return ()
-
-    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
-        return ProviderError(
-            *_kind(native.loads(body), status), status=status, retry_after=retry_after(headers), body=body
-        )
+    def fault(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        return ProviderError(*_kind(loads(body), status), status=status)
 
     def _whole(self, told: Mapping[str, Any]) -> Iterator[Event]:
         message = told["message"]
@@ -222,7 +214,7 @@ def _usage(usage: Mapping[str, Any]) -> Usage | None:
 def _kind(told: Mapping[str, Any], status: int) -> tuple[ErrorKind, str]:
     message = str(told.get("message") or "")
     words = next((kind for part, kind in _BY_WORDS if part in message.lower()), None)
-    return words or _BY_STATUS.get(status) or native.by_status(status), message
+    return words or _BY_STATUS.get(status) or by_status(status), message
 
 
 def _body(chat: ChatRequest, model: str) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -234,8 +226,8 @@ def _body(chat: ChatRequest, model: str) -> tuple[dict[str, Any], tuple[str, ...
     body: dict[str, Any] = {"model": model, "messages": messages, "stream": chat.stream, **native.said(told, _NAMES)}
     if cap := native.cap(told):
         body["max_tokens"] = cap
-    if stop := told.get("stop"):
-        body["stop_sequences"] = [stop] if isinstance(stop, str) else stop
+    if stops := native.stops(told):
+        body["stop_sequences"] = stops
     if told.get("reasoning_effort") == "none":
         body.setdefault("thinking", {"type": "disabled"})
     elif told.get("reasoning_effort"):
@@ -262,7 +254,7 @@ def _tools(told: Mapping[str, Any]) -> dict[str, Any]:
     for function, _ in native.functions(told):
         strict = strict or bool(function.get("strict"))
         known = native.said(function, {"name": "name", "description": "description", "parameters": "parameters"})
-        tools.append({"type": "function", "function": {"parameters": {"type": "object", "properties": {}}, **known}})
+        tools.append({"type": "function", "function": {"parameters": native.ANYTHING, **known}})
     if not tools:
         return {}
     choice = native.chosen(told.get("tool_choice"))

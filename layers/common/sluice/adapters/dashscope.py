@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 import orjson
 
 from sluice.adapters import _native as native
+from sluice.adapters._attempt import Attempt, by_status, loads, parse, shaped
 from sluice.adapters._base import Adapter
-from sluice.adapters._openai import parse, retry_after
 from sluice.errors import ErrorKind, ProviderError
 from sluice.types import (
     Channel,
@@ -114,24 +114,23 @@ class DashScope:
 ADAPTER = DashScope()
 
 
-class DashScopeAdapter:
+class DashScopeAdapter(Attempt):
     """One attempt at the native protocol."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._started = False
         self._wanted = 1
         self._open: set[int] = set()
         self._finished: set[int] = set()
 
-    @property
-    def done(self) -> bool:
-        return len(self._finished) >= self._wanted
-
     def request(self, chat: ChatRequest, channel: Channel) -> UpstreamRequest:
-        url, multimodal = _service(channel.endpoint, chat.body)
         model = channel.upstream_model(chat.model)
-        body = _body(chat, model, multimodal=multimodal)
-        self._wanted = int(chat.body.get("n") or 1)
+        with shaped():
+            url, multimodal = _service(channel.endpoint, chat.body)
+            body = _body(chat, model, multimodal=multimodal)
+            lost = (*native.dropped(chat.body, _CARRIED), *native.forgotten(chat.body))
+            self._wanted = int(chat.body.get("n") or 1)
         headers = {
             "content-type": "application/json",
             "authorization": f"Bearer {channel.secret.reveal()}",
@@ -139,10 +138,9 @@ class DashScopeAdapter:
         if chat.stream or body["parameters"].get("enable_thinking") or _STREAM_ONLY.search(model):
             headers |= {"accept": "text/event-stream", "x-dashscope-sse": "enable"}
             body["parameters"]["incremental_output"] = True
-        lost = (*native.dropped(chat.body, _CARRIED), *native.forgotten(chat.body))
         return UpstreamRequest(url, headers, orjson.dumps(body), proxy=channel.proxy, dropped=lost)
 
-    def feed(self, frame: Frame) -> Iterable[Event]:
+    def events(self, frame: Frame) -> Iterable[Event]:
         told = parse(frame.data)
         if frame.event == "error" or told.get("code"):
             raise _error(told, int(told.get("status_code") or 0))
@@ -158,16 +156,12 @@ class DashScopeAdapter:
         if usage := told.get("usage"):
             yield _usage(usage)
 
-    def finish(self) -> Iterable[Event]:
-        if self._open or not self._finished:
-            raise ProviderError("network", "the stream ended before the answer did")
-        return ()
+    @property
+    def complete(self) -> bool:
+        return bool(self._finished) and not self._open
 
-    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
-        error = _error(native.loads(_unframed(body)), status)
-        error.retry_after = retry_after(headers)
-        error.body = body
-        return error
+    def fault(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        return _error(loads(_unframed(body)), status)
 
     def _choice(self, choice: Mapping[str, Any], index: int) -> Iterator[Event]:
         """A choice of a frame. Where nothing is left to say its finish reason is the text "null"."""
@@ -187,6 +181,7 @@ class DashScopeAdapter:
         if reason and reason != "null":
             self._open.discard(index)
             self._finished.add(index)
+            self.done = len(self._finished) >= self._wanted
             yield Finish(str(reason), index)
 
 
@@ -215,7 +210,7 @@ def _usage(usage: Mapping[str, Any]) -> Usage:
 
 def _error(told: Mapping[str, Any], status: int) -> ProviderError:
     code, message = str(told.get("code") or ""), str(told.get("message") or "")
-    kind = native.matching(_KINDS, code) or native.by_status(status or 500)
+    kind = native.matching(_KINDS, code) or by_status(status or 500)
     if kind == "invalid_request" and "input length should be" in message.lower():
         kind = "context_length"
     return ProviderError(kind, message, status=status, code=code)

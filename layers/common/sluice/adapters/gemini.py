@@ -6,19 +6,18 @@ not is listed in docs/crossings.md, and named in `dropped` or refused here.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2s
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 import orjson
 
 from sluice.adapters import _native as native
+from sluice.adapters._attempt import Attempt, by_status, named, parse, parsed, readable, shaped
 from sluice.adapters._base import Adapter, CallAdapter
-from sluice.adapters._openai import named, parse, retry_after
 from sluice.errors import ErrorKind, ProviderError
 from sluice.types import (
     CallRequest,
@@ -122,6 +121,8 @@ _BY_NAME: Mapping[str, ErrorKind] = {
 # There is no code for these: the sentence is all there is.
 _TOO_LONG = "exceeds the maximum number of tokens"
 _PAID_OUT = "credits are depleted"
+_NO_FILE = "permission to access the File"
+"""What a request that names a file is told: the key it came with is good."""
 
 
 # --- the attempt -----------------------------------------------------------------------------------------------------
@@ -136,12 +137,11 @@ class _Candidate:
     text: bytearray = field(default_factory=bytearray)
 
 
-class GeminiAdapter:
+class GeminiAdapter(Attempt):
     """One attempt in Gemini's protocol. A stream ends with its connection: there is no last word."""
 
-    done = False
-
     def __init__(self, now: float) -> None:
+        super().__init__()
         self._id = f"{now:.6f}"
         self._native = False
         self._started = False
@@ -167,7 +167,7 @@ class GeminiAdapter:
     def models_of(self, data: str) -> list[str]:
         return [name.removeprefix("models/") for name in named(parse(data).get("models"), "name")]
 
-    def feed(self, frame: Frame) -> Iterable[Event]:
+    def events(self, frame: Frame) -> Iterable[Event]:
         for answer in _answers(frame.data):
             if answer.get("error"):
                 error = _told(answer["error"], 0)
@@ -175,17 +175,12 @@ class GeminiAdapter:
                 raise error
             yield from self._answer(answer)
 
-    def finish(self) -> Iterable[Event]:
-        if not self._candidates or not all(one.finished for one in self._candidates.values()):
-            raise ProviderError("network", "the stream ended before the answer did")
-        return ()
+    @property
+    def complete(self) -> bool:
+        return bool(self._candidates) and all(one.finished for one in self._candidates.values())
 
-    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
-        error = _told(_detail(body), status)
-        if error.retry_after is None:
-            error.retry_after = retry_after(headers)
-        error.body = body
-        return error
+    def fault(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        return _told(_detail(body), status)
 
     def _answer(self, answer: Mapping[str, Any]) -> Iterator[Event]:
         if not self._started:
@@ -280,6 +275,10 @@ class GeminiEmbeddings:
 
     def whole(self, body: bytes) -> bytes:
         """In the canonical form, which is OpenAI's: unless the client's is this one."""
+        with readable():
+            return self._whole(body)
+
+    def _whole(self, body: bytes) -> bytes:
         told = parse(body.decode("utf-8", "replace"))
         if told.get("error"):
             raise _told(told["error"], 0)
@@ -355,10 +354,8 @@ def _resource(model: str) -> str:
 
 
 def _translated(canonical: Mapping[str, Any], model: str) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    try:
+    with shaped():
         return _body(canonical, model)
-    except (AttributeError, KeyError, RecursionError, TypeError) as error:
-        raise ProviderError("invalid_request", "A field of the request has not the shape it should have.") from error
 
 
 def _body(canonical: Mapping[str, Any], model: str) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -707,11 +704,19 @@ def _located(url: str, where: str) -> dict[str, Any]:
     """
     if found := native.inline(url):
         return _inline(found[0] or "text/plain", found[1])
-    address = urlsplit(url)
-    if address.scheme != "https" or (address.hostname or "").endswith(".googleapis.com"):
+    address = _address(url)
+    if address.scheme != "https" or not address.hostname or address.hostname.endswith(".googleapis.com"):
         raise native.unsupported(where, "Send the data itself in base64, or a public https address.")
     kind = _KINDS.get(address.path.rpartition(".")[2].lower())
     return {"fileData": {"fileUri": url, **({"mimeType": kind} if kind else {})}}
+
+
+def _address(url: str) -> SplitResult:
+    """An address in its parts, which are empty where it is none: "https://[x" raises where it is split."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
 
 
 def _inline(kind: str, data: str) -> dict[str, Any]:
@@ -732,13 +737,7 @@ def _reasoned(message: Mapping[str, Any]) -> tuple[str, str]:
 
 def _answers(data: str) -> list[Mapping[str, Any]]:
     """The responses of one frame: one, or a list of all where a proxy forgot that a stream of events was asked for."""
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        try:
-            value = json.loads(data)
-        except ValueError:
-            raise ProviderError("server", "the provider sent a frame that is no JSON") from None
+    value = parsed(data)
     answers = value if isinstance(value, list) else [value]
     if not all(isinstance(answer, Mapping) for answer in answers):
         raise ProviderError("server", "the provider sent a frame that is no JSON object")
@@ -831,7 +830,7 @@ def _told(detail: Any, status: int) -> ProviderError:
     details = [one for one in fields.get("details") or () if isinstance(one, Mapping)]
     name, message = str(fields.get("status") or ""), str(fields.get("message") or "")
     code = int(told) if str(told := fields.get("code") or "").isdigit() else 0
-    kind = _by_details(details) or _by_sentence(name, message) or _BY_NAME.get(name) or native.by_status(status or code)
+    kind = _by_details(details) or _by_sentence(name, message) or _BY_NAME.get(name) or by_status(status or code)
     error = ProviderError(kind, message, status=status or code, code=name)
     error.retry_after = _delay(details)
     return error
@@ -847,6 +846,8 @@ def _by_details(details: Sequence[Mapping[str, Any]]) -> ErrorKind | None:
 def _by_sentence(name: str, message: str) -> ErrorKind | None:
     if name == "INVALID_ARGUMENT" and _TOO_LONG in message:
         return "context_length"
+    if name == "PERMISSION_DENIED" and _NO_FILE in message:
+        return "invalid_request"
     return "quota" if name == "RESOURCE_EXHAUSTED" and _PAID_OUT in message else None
 
 

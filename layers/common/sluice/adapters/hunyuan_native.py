@@ -16,8 +16,8 @@ import orjson
 
 from sluice.adapters import _native as native
 from sluice.adapters import _tc3
+from sluice.adapters._attempt import Attempt, by_status, loads, parse, shaped
 from sluice.adapters._base import Adapter
-from sluice.adapters._openai import parse, retry_after
 from sluice.errors import ErrorKind, ProviderError
 from sluice.types import (
     Channel,
@@ -114,16 +114,17 @@ class HunyuanNative:
 ADAPTER = HunyuanNative()
 
 
-class HunyuanAdapter:
+class HunyuanAdapter(Attempt):
     """One attempt at ChatCompletions."""
 
     def __init__(self, now: float) -> None:
+        super().__init__()
         self._now = int(now)
         self._started = False
-        self.done = False
 
     def request(self, chat: ChatRequest, channel: Channel) -> UpstreamRequest:
-        body, lost = _body(chat, channel.upstream_model(chat.model))
+        with shaped():
+            body, lost = _body(chat, channel.upstream_model(chat.model))
         raw = orjson.dumps(body)
         url = channel.endpoint.rstrip("/") or _BASE_URL
         host = urlsplit(url).netloc
@@ -147,7 +148,7 @@ class HunyuanAdapter:
         }
         return UpstreamRequest(f"{url}/", headers, raw, proxy=channel.proxy, dropped=lost)
 
-    def feed(self, frame: Frame) -> Iterable[Event]:
+    def events(self, frame: Frame) -> Iterable[Event]:
         if frame.data.startswith("[DONE]"):
             return
         told = parse(frame.data)
@@ -166,17 +167,9 @@ class HunyuanAdapter:
         if usage := told.get("Usage"):
             yield _usage(usage)
 
-    def finish(self) -> Iterable[Event]:
-        if not self.done:
-            raise ProviderError("network", "the stream ended before the answer did")
-        return ()
-
-    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
-        told = (native.loads(body).get("Response") or {}).get("Error") or {}
-        error = _error(str(told.get("Code") or ""), str(told.get("Message") or ""), status)
-        error.retry_after = retry_after(headers)
-        error.body = body
-        return error
+    def fault(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        told = (loads(body).get("Response") or {}).get("Error") or {}
+        return _error(str(told.get("Code") or ""), str(told.get("Message") or ""), status)
 
     def _choice(self, choice: Mapping[str, Any]) -> Iterator[Event]:
         said = choice.get("Delta") or choice.get("Message") or {}
@@ -210,7 +203,7 @@ def _usage(usage: Mapping[str, Any]) -> Usage:
 
 
 def _error(code: str, message: str, status: int) -> ProviderError:
-    kind = native.matching(_KINDS, code) or native.by_status(status or 500)
+    kind = native.matching(_KINDS, code) or by_status(status or 500)
     return ProviderError(kind, message, status=status, code=code)
 
 
@@ -230,8 +223,8 @@ def _body(chat: ChatRequest, model: str) -> tuple[dict[str, Any], tuple[str, ...
             body["Seed"] = seed
         else:
             lost["seed"] = None
-    if stop := told.get("stop"):
-        body["Stop"] = [stop] if isinstance(stop, str) else stop
+    if stops := native.stops(told):
+        body["Stop"] = stops
     if effort := told.get("reasoning_effort"):
         body.setdefault("EnableThinking", effort != "none")
     body.update(_tools(told))
@@ -245,7 +238,7 @@ def _tools(told: Mapping[str, Any]) -> dict[str, Any]:
             "Function": {
                 "Name": function.get("name"),
                 "Description": function.get("description") or "",
-                "Parameters": orjson.dumps(function.get("parameters") or {"type": "object", "properties": {}}).decode(),
+                "Parameters": orjson.dumps(function.get("parameters") or native.ANYTHING).decode(),
             },
         }
         for function, _ in native.functions(told)

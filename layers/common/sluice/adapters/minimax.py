@@ -39,8 +39,8 @@ class MiniMaxAdapter(OpenAIAdapter):
             changed["finish_reason"] = "sensitive"
         return {**chunk, "choices": [{**choice, **changed} for choice in mappings(chunk.get("choices"))]}
 
-    def feed(self, frame: Frame) -> Iterable[Event]:
-        for event in super().feed(frame):
+    def events(self, frame: Frame) -> Iterable[Event]:
+        for event in super().events(frame):
             yield from self._untagged(event)
 
     def finish(self) -> Iterable[Event]:

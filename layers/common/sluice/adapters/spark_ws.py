@@ -18,8 +18,8 @@ from urllib.parse import urlencode, urlsplit
 import orjson
 
 from sluice.adapters import _native as native
+from sluice.adapters._attempt import Attempt, by_status, loads, parse, shaped
 from sluice.adapters._base import Adapter
-from sluice.adapters._openai import parse, retry_after
 from sluice.errors import ErrorKind, ProviderError
 from sluice.types import (
     Channel,
@@ -93,15 +93,15 @@ class SparkWebSocket:
 ADAPTER = SparkWebSocket()
 
 
-class SparkAdapter:
+class SparkAdapter(Attempt):
     """One connection."""
 
     def __init__(self, now: float) -> None:
+        super().__init__()
         self._now = now
         self._sid = ""
         self._started = False
         self._called = False
-        self.done = False
 
     def request(self, chat: ChatRequest, channel: Channel) -> UpstreamRequest:
         app_id, api_key, api_secret = (*channel.secret.reveal().split(":", 2), "", "")[:3]
@@ -112,8 +112,9 @@ class SparkAdapter:
             raise ProviderError("model_not_found", "its address is not known: the channel's endpoint has to name it")
         scheme = "ws" if split.scheme == "http" else "wss"
         query = signed_query(split.netloc, path, self._now, api_key, api_secret)
-        body = _body(chat.body, domain, app_id)
-        lost = (*native.dropped(chat.body, _CARRIED), *native.forgotten(chat.body))
+        with shaped():
+            body = _body(chat.body, domain, app_id)
+            lost = (*native.dropped(chat.body, _CARRIED), *native.forgotten(chat.body))
         return UpstreamRequest(
             f"{scheme}://{split.netloc}{path}?{query}",
             {},
@@ -124,7 +125,7 @@ class SparkAdapter:
             dropped=lost,
         )
 
-    def feed(self, frame: Frame) -> Iterable[Event]:
+    def events(self, frame: Frame) -> Iterable[Event]:
         told = parse(frame.data)
         header, payload = told.get("header") or {}, told.get("payload") or {}
         if header.get("code"):
@@ -142,17 +143,11 @@ class SparkAdapter:
         if usage := (payload.get("usage") or {}).get("text"):
             yield Usage(int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))
 
-    def finish(self) -> Iterable[Event]:
-        if not self.done:
-            raise ProviderError("network", "the connection ended before the answer did")
-        return ()
-
-    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+    def fault(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         """A handshake that was refused: 401 without a signature, 403 with a wrong one or one too old."""
-        told = native.loads(body)
-        kind: ErrorKind = "auth" if status in (401, 403) else native.by_status(status)
-        wait = retry_after(headers)
-        return ProviderError(kind, str(told.get("message") or ""), status=status, retry_after=wait, body=body)
+        told = loads(body)
+        kind: ErrorKind = "auth" if status in (401, 403) else by_status(status)
+        return ProviderError(kind, str(told.get("message") or ""), status=status)
 
     def _part(self, part: Mapping[str, Any]) -> Iterator[Event]:
         if part.get("reasoning_content"):
@@ -193,14 +188,7 @@ def _functions(told: Mapping[str, Any]) -> list[dict[str, Any]]:
     choice = native.chosen(told.get("tool_choice"))
     if choice not in ("auto", "none"):
         raise native.unsupported("tool_choice", "No function can be demanded.")
-    functions = [
-        {
-            "name": function.get("name"),
-            "description": function.get("description") or function.get("name"),
-            "parameters": function.get("parameters") or {"type": "object", "properties": {}},
-        }
-        for function, _ in native.functions(told)
-    ]
+    functions = native.described(told)
     return functions if choice == "auto" else []
 
 

@@ -6,9 +6,9 @@ import pkgutil
 from functools import cache, lru_cache
 from importlib import import_module
 
-from sluice.dialects._base import Dialect, Encoder, Recorder, Remembering, Route
+from sluice.dialects._base import Dialect, Encoder, Recorder, Remembering, Route, shown_by
 
-__all__ = ["Dialect", "Encoder", "Recorder", "Remembering", "Route", "available", "load"]
+__all__ = ["Dialect", "Encoder", "Recorder", "Remembering", "Route", "available", "load", "shown_by"]
 
 
 @lru_cache(maxsize=1)

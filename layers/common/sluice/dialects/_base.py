@@ -101,6 +101,15 @@ class Dialect(Protocol):
         ...
 
 
+def shown_by(dialect: Dialect) -> Sequence[str]:
+    """The headers of a provider of this very format that its clients may see, by name or as "beginning-*".
+
+    A dialect that has none does without `shows`.
+    """
+    names: Sequence[str] = getattr(dialect, "shows", ())
+    return names
+
+
 @runtime_checkable
 class Remembering(Dialect, Protocol):
     """A dialect whose clients ask again for answers that were kept, and go on from them. `query` is what an URL asks for.

@@ -73,6 +73,8 @@ class AnthropicDialect:
         Route("GET", "/v1/models/{model:path}", "model"),
     )
 
+    shows: tuple[str, ...] = ("request-id", "anthropic-ratelimit-*", "anthropic-fast-*", "anthropic-priority-*")
+
     def claims(self, headers: Mapping[str, str]) -> bool:
         return "anthropic-version" in headers or "x-api-key" in headers
 
@@ -429,7 +431,10 @@ class _Open:
 
 
 class AnthropicEncoder:
-    """Events or a message for one client. The last two events wait for the end: they carry the usage."""
+    """Events or a message for one client. The last two events wait for the end: they carry the usage.
+
+    Of a relayed answer only the last one waits, and goes out as its provider said it.
+    """
 
     def __init__(self, chat: ChatRequest, answer_id: str, alias: str) -> None:
         self._chat = chat
@@ -437,6 +442,7 @@ class AnthropicEncoder:
         self._id = answer_id
         self._begun = False
         self._relayed = False
+        self._last: Frame | None = None
         self._open = _Open()
         self._reason = "stop"
         self._usage: Usage | None = None
@@ -445,6 +451,7 @@ class AnthropicEncoder:
         self._relayed = True
         kind = frame.event or orjson.loads(frame.data).get("type", "")
         if kind == "message_stop":
+            self._last = frame
             return ()
         if kind == "message_start" and self._alias:
             told = orjson.loads(frame.data)
@@ -473,7 +480,7 @@ class AnthropicEncoder:
             yield from self._close()
             delta = {"stop_reason": _stop_reason(self._reason, self._open.calls), "stop_sequence": None}
             yield _frame({"type": "message_delta", "delta": delta, "usage": _usage(self._usage or usage or Usage())})
-        yield _frame({"type": "message_stop"})
+        yield self._last or _frame({"type": "message_stop"})
 
     def whole(self, frame: Frame) -> bytes:
         if not self._alias:

@@ -105,6 +105,8 @@ class GeminiDialect:
         )
     )
 
+    shows: tuple[str, ...] = ("server-timing", "x-gemini-*")
+
     def claims(self, headers: Mapping[str, str]) -> bool:
         return "x-goog-api-key" in headers or "x-goog-api-client" in headers
 
@@ -676,12 +678,14 @@ def _images(data: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
+    """Thoughts stand beside the candidates here. A provider that counts more of them than of all output has no candidates left."""
+    thoughts = min(usage.reasoning, usage.output)
     told = {
         "promptTokenCount": usage.input,
-        "candidatesTokenCount": usage.output - usage.reasoning,
+        "candidatesTokenCount": usage.output - thoughts,
         "totalTokenCount": usage.input + usage.output,
     }
-    more = {"cachedContentTokenCount": usage.cached, "thoughtsTokenCount": usage.reasoning}
+    more = {"cachedContentTokenCount": usage.cached, "thoughtsTokenCount": thoughts}
     return told | {name: count for name, count in more.items() if count}
 
 

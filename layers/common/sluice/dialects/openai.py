@@ -50,6 +50,8 @@ class OpenAIDialect:
         Route("GET", "/v1/models/{model:path}", "model"),
     )
 
+    shows: tuple[str, ...] = ("openai-processing-ms", "openai-version", "openai-model", "x-ratelimit-*")
+
     def claims(self, headers: Mapping[str, str]) -> bool:
         return False
 
@@ -86,6 +88,8 @@ class OpenAIDialect:
         return orjson.dumps(_error(error, request_id))
 
     def error_frame(self, error: SluiceError, request_id: str) -> Frame:
+        if error.native:
+            return Frame(error.native[1].decode("utf-8", "replace"))
         return Frame(orjson.dumps(_error(error, request_id)).decode())
 
     def models(self, models: Sequence[Model]) -> bytes:
@@ -112,6 +116,7 @@ class OpenAIEncoder:
             "model": chat.model,
         }
         self._usage: Any = None
+        self._last: Frame | None = None
         self._opened: set[int] = set()
 
     def relay(self, frame: Frame) -> Iterable[Frame]:
@@ -122,7 +127,7 @@ class OpenAIEncoder:
             bare = frame.data if self._chat.include_usage else frame.data.replace(_NO_USAGE, "")
             if '"usage"' not in bare.replace(_NO_USAGE, ""):
                 return (frame if bare is frame.data else Frame(bare, frame.event),)
-        return self._restated(_read(frame.data))
+        return self._restated(_read(frame.data), frame)
 
     def encode(self, event: Event) -> Iterable[Frame]:
         match event:
@@ -139,6 +144,8 @@ class OpenAIEncoder:
     def end(self, usage: Usage | None) -> Iterable[Frame]:
         if not self._chat.include_usage:
             return (_DONE,)
+        if self._last:
+            return (self._last, _DONE)
         told = self._usage or (_usage(usage) if usage else None)
         return (_frame({**self._head, "choices": [], "usage": told}), _DONE)
 
@@ -152,19 +159,25 @@ class OpenAIEncoder:
         choices = [_choice(index, choice) for index, choice in sorted(completion.choices.items())]
         return orjson.dumps({**head, "choices": choices, "usage": _usage(completion.usage)})
 
-    def _restated(self, chunk: dict[str, Any]) -> Iterable[Frame]:
-        """A chunk with the client's own name for a mapped model, and with its usage kept for the end."""
+    def _restated(self, chunk: dict[str, Any], frame: Frame) -> Iterable[Frame]:
+        """A chunk with the client's own name for a mapped model, and with its usage kept for the end.
+
+        One that needs neither is the provider's own frame, the last one with the usage too.
+        """
         self._seen = True
         if self._alias:
             chunk["model"] = self._alias
         self._head.update({name: chunk[name] for name in (*self._head, "system_fingerprint") if chunk.get(name)})
+        if chunk.get("usage") and not chunk.get("choices"):
+            self._usage, self._last = chunk["usage"], None if self._alias else frame
+            return ()
+        changed = bool(self._alias)
         if chunk.get("usage"):
-            self._usage, chunk["usage"] = chunk["usage"], None
-            if not chunk.get("choices"):
-                return ()
-        if not self._chat.include_usage:
-            chunk.pop("usage", None)
-        return (_frame(chunk),)
+            self._usage, chunk["usage"], changed = chunk["usage"], None, True
+        if not self._chat.include_usage and "usage" in chunk:
+            del chunk["usage"]
+            changed = True
+        return (_frame(chunk) if changed else frame,)
 
     def _chunk(self, index: int, delta: dict[str, Any], reason: str | None = None) -> Frame:
         if index not in self._opened:

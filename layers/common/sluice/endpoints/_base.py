@@ -89,6 +89,15 @@ def json_answer(body: bytes | str) -> dict[str, Any]:
     return told
 
 
+def objects(rows: Any, what: str, count: int | None = None) -> list[dict[str, Any]]:
+    """A list of objects, at least one, or just so many. Raises ProviderError("server") on any other."""
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise ProviderError("server", f"the provider's answer has no {what}")
+    if count is not None and len(rows) != count:
+        raise ProviderError("server", f"the provider's answer has {len(rows)} {what} where {count} were asked for")
+    return rows
+
+
 def tokens_told(told: Mapping[str, Any]) -> Usage | None:
     """The tokens in an answer's `usage`, by any of OpenAI's names for them; None where there are none."""
     usage = told.get("usage")

@@ -6,13 +6,14 @@ more for each partial one, and for an input picture up to 2,500 and, at high fid
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
 
 from sluice import tokens
-from sluice.endpoints._base import Answer, json_answer, tokens_told, with_units
+from sluice.endpoints._base import Answer, json_answer, objects, tokens_told, with_units
 from sluice.errors import ProviderError
 from sluice.types import CallRequest, Frame, Usage
 
@@ -49,7 +50,9 @@ class ImagesAnswer(Answer):
             return ()
         # A frame is a picture of megabytes: it is read only where it says something to be counted.
         if f"{self._event}.completed" in frame.event or f'"{self._event}.completed"' in frame.data:
-            self._count(1, tokens_told(json_answer(frame.data)))
+            told = json_answer(frame.data)
+            _check(told)
+            self._count(1, tokens_told(told))
         return (frame,)
 
     def streamed(self, body: bytes) -> Iterable[Frame]:
@@ -69,14 +72,33 @@ class ImagesAnswer(Answer):
 
     def _read(self, body: bytes) -> Mapping[str, Any]:
         told = json_answer(body)
-        if not isinstance(told.get("data"), list):
-            raise ProviderError("server", "the provider's answer has no pictures")
         # Of several pictures, one that was refused is an error in its place.
-        self._count(sum("error" not in image for image in told["data"]), tokens_told(told))
+        made = [image for image in objects(told.get("data"), "pictures") if "error" not in image]
+        for image in objects(made, "pictures"):
+            _check(image)
+        self._count(len(made), tokens_told(told))
         return told
 
     def _count(self, images: int, usage: Usage | None) -> None:
-        """Streamed pictures come one by one, each with its own usage; the last one's is that of all where they are the same."""
-        self._images += images
+        """Streamed pictures come one by one, each with its own usage; the last one's is that of all where they are the same.
+
+        More pictures than were asked for are the provider's present.
+        """
+        self._images = min(self._images + images, int(self.call.body.get("n") or 1))
         self._told = usage or self._told
         self.usage = with_units(self._told, image=self._images) if self._told else None
+
+
+def _check(image: Mapping[str, Any]) -> None:
+    """Raises ProviderError("server") on a picture that is neither base64 nor at an address."""
+    blob, url = image.get("b64_json"), image.get("url")
+    if not (_is_base64(blob) if blob is not None else isinstance(url, str) and url):
+        raise ProviderError("server", "the provider's answer has a picture that is none")
+
+
+def _is_base64(blob: Any) -> bool:
+    """Lines of it may end."""
+    try:
+        return bool(b64decode("".join(blob.split()), validate=True))
+    except (AttributeError, ValueError):
+        return False

@@ -14,7 +14,7 @@ import orjson
 
 from sluice import tokens
 from sluice.dialects._checks import boolean, integer, json_object, model_name
-from sluice.endpoints._base import Answer, json_answer, tokens_told
+from sluice.endpoints._base import Answer, json_answer, objects, tokens_told
 from sluice.errors import BadRequest, ProviderError
 from sluice.types import CallRequest, Frame, Inbound, Usage
 
@@ -68,6 +68,7 @@ class CompletionsAnswer(Answer):
 
     def whole(self, body: bytes) -> bytes:
         told = self._read(body)
+        objects(told["choices"], "choices")
         return orjson.dumps({**told, "model": self.alias}) if self.alias else body
 
     def frame(self, frame: Frame) -> Iterable[Frame]:
@@ -75,11 +76,12 @@ class CompletionsAnswer(Answer):
             self.done = True
             return ()
         told = self._read(frame.data)
+        changed = bool(self.alias) or "usage" in told
         if self.alias:
             told["model"] = self.alias
         told.pop("usage", None)
         self._head = {**told, "choices": []}
-        return (_framed(told),) if told["choices"] else ()
+        return (_framed(told) if changed else frame,) if told["choices"] else ()
 
     def streamed(self, body: bytes) -> Iterable[Frame]:
         yield from self.frame(Frame(body.decode("utf-8", "replace")))

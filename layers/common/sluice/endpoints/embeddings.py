@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from array import array
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import orjson
 
 from sluice import tokens
 from sluice.dialects._checks import integer, json_object, model_name
-from sluice.endpoints._base import Answer, json_answer, tokens_told
+from sluice.endpoints._base import Answer, json_answer, objects, tokens_told
 from sluice.errors import BadRequest, ProviderError
 from sluice.types import CallRequest, Inbound, Usage
 
@@ -43,13 +44,8 @@ class EmbeddingsAnswer(Answer):
     def whole(self, body: bytes) -> bytes:
         told = json_answer(body)
         self.usage = tokens_told(told)
-        rows = told.get("data")
-        if (
-            not isinstance(rows, list)
-            or not rows
-            or not all(isinstance(row, dict) and "embedding" in row for row in rows)
-        ):
-            raise ProviderError("server", "the provider's answer has no embeddings")
+        rows = objects(told.get("data"), "embeddings", inputs(self.call))
+        check([row.get("embedding") for row in rows], [row.get("index") for row in rows])
         form = str if self.call.body.get("encoding_format") == "base64" else list
         others = [row for row in rows if not isinstance(row["embedding"], form)]
         if not others and not self.alias:
@@ -60,6 +56,32 @@ class EmbeddingsAnswer(Answer):
 
     def counted(self) -> Usage:
         return Usage(_size(self.call, lambda text: tokens.count(text, self.call.model)), source="counted")
+
+
+def check(vectors: list[Any], places: list[Any]) -> None:
+    """Raises ProviderError("server") on vectors that are none or of several sizes, and on places that are not theirs."""
+    sizes = {_numbers(vector) for vector in vectors}
+    if len(sizes) != 1 or 0 in sizes:
+        raise ProviderError("server", "the provider's embeddings are empty, or of several sizes")
+    told = {place for place in places if isinstance(place, int)}
+    if any(place is not None for place in places) and told != set(range(len(vectors))):
+        raise ProviderError("server", "the provider's embeddings are not of the inputs")
+
+
+def inputs(call: CallRequest) -> int:
+    """How many there are to embed: a list of numbers is one text's tokens."""
+    given = call.body["input"]
+    return len(given) if isinstance(given, list) and not isinstance(given[0], int) else 1
+
+
+def _numbers(vector: Any) -> int:
+    """How many numbers a vector has, in either form. Raises ProviderError("server") on what is no vector."""
+    if isinstance(vector, str):
+        return len(floats(vector))
+    try:
+        return len(array("d", vector))
+    except (TypeError, OverflowError):
+        raise ProviderError("server", "the provider's embedding is no list of numbers") from None
 
 
 def packed(vector: Any) -> str:

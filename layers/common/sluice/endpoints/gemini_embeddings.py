@@ -14,8 +14,8 @@ import orjson
 
 from sluice import tokens
 from sluice.dialects._checks import json_object
-from sluice.endpoints._base import Answer, json_answer
-from sluice.endpoints.embeddings import EmbeddingsAnswer
+from sluice.endpoints._base import Answer, json_answer, objects
+from sluice.endpoints.embeddings import EmbeddingsAnswer, check, inputs
 from sluice.errors import BadRequest
 from sluice.types import CallRequest, Inbound, Usage
 
@@ -60,6 +60,8 @@ class GeminiEmbeddingsAnswer(EmbeddingsAnswer):
             counted = told.get("usageMetadata")
             spent = counted.get("promptTokenCount") if isinstance(counted, Mapping) else None
             self.usage = Usage(int(spent)) if spent else None
+            rows = objects(told.get("embeddings", [told.get("embedding")]), "embeddings", inputs(self.call))
+            check([row.get("values") for row in rows], [None] * len(rows))
             return body
         rows = json_answer(super().whole(body))["data"]
         values = [{"values": row["embedding"]} for row in sorted(rows, key=lambda row: int(row.get("index") or 0))]

@@ -8,8 +8,8 @@ import orjson
 
 from sluice import tokens
 from sluice.dialects._checks import json_object, model_name
-from sluice.endpoints._base import Answer, json_answer, tokens_told
-from sluice.errors import BadRequest, ProviderError
+from sluice.endpoints._base import Answer, json_answer, objects, tokens_told
+from sluice.errors import BadRequest
 from sluice.types import CallRequest, Inbound, Usage
 
 _DEFAULT = "omni-moderation-latest"
@@ -37,13 +37,20 @@ class Moderations:
 class ModerationsAnswer(Answer):
     def whole(self, body: bytes) -> bytes:
         told = json_answer(body)
-        if not isinstance(told.get("results"), list):
-            raise ProviderError("server", "the provider's answer has no results")
+        objects(told.get("results"), "results", _texts(self.call))
         self.usage = tokens_told(told)
         return orjson.dumps({**told, "model": self.alias}) if self.alias else body
 
     def counted(self) -> Usage:
         return Usage(tokens.count_prompt(_as_chat(self.call), self.call.model), source="counted")
+
+
+def _texts(call: CallRequest) -> int | None:
+    """How many texts there are to judge, each by itself; None of parts, which are judged together."""
+    given = call.body["input"]
+    if isinstance(given, str):
+        return 1
+    return len(given) if all(isinstance(part, str) for part in given) else None
 
 
 def _as_chat(call: CallRequest) -> dict[str, object]:

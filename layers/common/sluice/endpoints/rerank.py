@@ -14,7 +14,7 @@ import orjson
 
 from sluice import tokens
 from sluice.dialects._checks import boolean, integer, json_object, model_name
-from sluice.endpoints._base import Answer, json_answer, tokens_told, with_units
+from sluice.endpoints._base import Answer, json_answer, objects, tokens_told, with_units
 from sluice.errors import BadRequest, ProviderError
 from sluice.types import CallRequest, Inbound, Usage
 
@@ -54,9 +54,8 @@ class Rerank:
 class RerankAnswer(Answer):
     def whole(self, body: bytes) -> bytes:
         told = json_answer(body)
-        results = told.get("results")
-        if not isinstance(results, list) or not all(isinstance(one, dict) for one in results):
-            raise ProviderError("server", "the provider's answer has no results")
+        results = objects(told.get("results"), "results")
+        _check(results, self.call.body["documents"])
         self.usage = self._counted_by_provider(told)
         changed = self._with_documents(results) if self.call.body.get("return_documents") else False
         if self.alias and "model" in told:
@@ -79,14 +78,24 @@ class RerankAnswer(Answer):
     def _with_documents(self, results: list[dict[str, Any]]) -> bool:
         """Some providers no longer send the documents back: they are here."""
         documents = self.call.body["documents"]
-        bare = [one for one in results if one.get("document") is None and _is_place(one.get("index"), documents)]
+        bare = [one for one in results if one.get("document") is None]
         for one in bare:
             one["document"] = {"text": _text(documents[one["index"]])}
         return bool(bare)
 
 
+def _check(results: list[dict[str, Any]], documents: list[Any]) -> None:
+    """Raises ProviderError("server") on a result that is of no document, of one that had its own, or without a score."""
+    places = [one.get("index") for one in results]
+    scores = [one.get("relevance_score") for one in results]
+    if not all(_is_place(place, documents) for place in places) or len(set(places)) < len(places):
+        raise ProviderError("server", "the provider's results are not of the documents")
+    if not all(isinstance(score, int | float) for score in scores):
+        raise ProviderError("server", "the provider's results have no scores")
+
+
 def _is_place(index: Any, documents: list[Any]) -> bool:
-    return isinstance(index, int) and 0 <= index < len(documents)
+    return isinstance(index, int) and not isinstance(index, bool) and 0 <= index < len(documents)
 
 
 def _text(document: Any) -> Any:

@@ -16,7 +16,7 @@ from sluice import prices, tokens, trail
 from sluice.dialects import Dialect
 from sluice.endpoints import Endpoint
 from sluice.errors import BadRequest, Forbidden, ModelNotFound
-from sluice.pipeline import abilities
+from sluice.pipeline import abilities, bounds
 from sluice.pipeline.answers import ASKS, Ask, resumed
 from sluice.pipeline.calls import CallExchange, offering
 from sluice.pipeline.chat import ChatExchange
@@ -40,7 +40,9 @@ async def chat(deps: Deps, dialect: Dialect, token: str | None, inbound: Inbound
     prompt_tokens = tokens.estimate_prompt(request.body)
     amount = prices.most(_most(request, prompt_tokens), price)
     hold = await deps.ledger.hold(who.user_id, request_id, amount)
-    exchange = ChatExchange(deps, request_id, who, price, channels, hold, dialect, request, prompt_tokens)
+    window = abilities.widest(catalog, request, channels)
+    bound = bounds.of_chat(request, prompt_tokens, price, window=window, cap=known_cap)
+    exchange = ChatExchange(deps, request_id, who, price, channels, hold, dialect, request, prompt_tokens, bound)
     return await exchange.started(inbound.deadline)
 
 
@@ -50,9 +52,10 @@ async def call(deps: Deps, endpoint: Endpoint, token: str | None, inbound: Inbou
     request = _parsed(endpoint.parse, inbound)
     price, channels = _route(catalog, who, request.model)
     channels = offering(channels, request, deps.clock())
-    amount = prices.most(endpoint.most(request, price.max_output or deps.settings.default_max_tokens), price)
-    hold = await deps.ledger.hold(who.user_id, request_id, amount)
-    exchange = CallExchange(deps, request_id, who, price, channels, hold, endpoint, request)
+    most = endpoint.most(request, price.max_output or deps.settings.default_max_tokens)
+    hold = await deps.ledger.hold(who.user_id, request_id, prices.most(most, price))
+    bound = bounds.of_call(most)
+    exchange = CallExchange(deps, request_id, who, price, channels, hold, endpoint, request, bound)
     return await exchange.started(inbound.deadline)
 
 

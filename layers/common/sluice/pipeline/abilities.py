@@ -5,7 +5,7 @@ Only what is certain refuses: a capability nobody has said anything of is the pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,8 +42,17 @@ def able(catalog: Catalog, request: ChatRequest, channels: tuple[Channel, ...]) 
 
 def most_output(catalog: Catalog, request: ChatRequest, channels: tuple[Channel, ...]) -> int:
     """The most tokens any of the channels' models is known to give in one answer, 0 where one is not known."""
-    caps = [_served(catalog, request.model, channel).max_output for channel in channels]
-    return max(caps) if all(caps) else 0
+    return _largest(_served(catalog, request.model, channel).max_output for channel in channels)
+
+
+def widest(catalog: Catalog, request: ChatRequest, channels: tuple[Channel, ...]) -> int:
+    """The widest window of the channels' models in tokens, 0 where one is not known."""
+    return _largest(_served(catalog, request.model, channel).context for channel in channels)
+
+
+def _largest(known: Iterable[int]) -> int:
+    values = list(known)
+    return max(values) if all(values) else 0
 
 
 def _served(catalog: Catalog, name: str, channel: Channel) -> Model:

@@ -30,10 +30,12 @@ class CallExchange(Exchange):
         hold: Hold,
         endpoint: Endpoint,
         call: CallRequest,
+        bound: Usage,
     ) -> None:
         super().__init__(deps, request_id, who, price, channels, hold, call.model, streams=call.answer != "whole")
         self._endpoint = endpoint
         self._call = call
+        self._bound = bound
         self._answer = endpoint.answer(call, "")
         self._wire = ""
         if call.answer == "bytes":
@@ -48,9 +50,8 @@ class CallExchange(Exchange):
         self._answer = answer = self._endpoint.answer(self._call, alias)
         request = adapter.request(self._call, channel)
         async with self._deps.upstream.open(request) as response:
-            if response.status >= 400:
-                raise adapter.error(response.status, response.headers, await response.error_body())
-            self._headers = self._told_with(request, response)
+            shown = await self._greeted(response, adapter, self._wire, dialects.load(self._endpoint.dialect), channel)
+            self._headers = {**self._told_with(request, response), **shown}
             await {"whole": self._whole, "events": self._events, "bytes": self._bytes}[self._call.answer](
                 adapter, response
             )
@@ -111,7 +112,10 @@ class CallExchange(Exchange):
 
     async def _used(self) -> Usage:
         usage = self._answer.usage
-        return usage if usage is not None and usage.plausible else await asyncio.to_thread(self._answer.counted)
+        if usage is not None and usage.within(self._bound):
+            return usage
+        self._disbelieve(usage, self._bound)
+        return await asyncio.to_thread(self._answer.counted)
 
 
 def offering(channels: tuple[Channel, ...], call: CallRequest, now: float) -> tuple[Channel, ...]:

@@ -23,7 +23,7 @@ _AFTER_DONE_SECONDS = 0.2
 
 
 class ChatExchange(Exchange):
-    """`prompt_tokens` is the estimate of the request's input."""
+    """`prompt_tokens` is the estimate of the request's input, `bound` the most a provider's count can say of it."""
 
     def __init__(
         self,
@@ -36,12 +36,13 @@ class ChatExchange(Exchange):
         dialect: Dialect,
         request: ChatRequest,
         prompt_tokens: int,
+        bound: Usage,
     ) -> None:
         super().__init__(deps, request_id, who, price, channels, hold, request.model, streams=request.stream)
         self._dialect = dialect
         self._request = request
         self._framing = framing(request)
-        self._buffer = Buffer(prompt_tokens)
+        self._buffer = Buffer(prompt_tokens, bound)
         self._encoder: Encoder | None = None
         self._wire = ""
         self._content = False
@@ -53,15 +54,14 @@ class ChatExchange(Exchange):
         self._wire = provider.wire
         self._encoder = encoder = self._fresh_encoder(channel)
         self._framing = framing(self._request)
-        self._buffer = Buffer(self._buffer.prompt_tokens)
+        self._buffer = Buffer(self._buffer.prompt_tokens, self._buffer.most)
         self._body, self._content = b"", False
         lost = () if self._wire == self._dialect.name else self._translatable()
         request = adapter.request(self._request, channel)
         dropped = dict.fromkeys((*lost, *request.dropped))
         self._headers = {"x-sluice-dropped": ",".join(dropped)} if dropped else {}
         async with self._deps.upstream.open(request) as response:
-            if response.status >= 400:
-                raise adapter.error(response.status, response.headers, await response.error_body())
+            self._headers |= await self._greeted(response, adapter, self._wire, self._dialect, channel)
             async with aclosing(response.frames()) as frames:
                 async for frame in until_done(frames, adapter):
                     native = self._wire == self._dialect.name and response.whole != self._streams
@@ -96,6 +96,7 @@ class ChatExchange(Exchange):
         """One frame of the provider into the buffer and on to the client."""
         for event in events:
             self._buffer.add(event)
+        events = list(filter(self._buffer.believes, events))
         content = any(isinstance(event, CONTENT) for event in events)
         self._content = self._content or content
         if not self._streams:
@@ -141,6 +142,7 @@ class ChatExchange(Exchange):
         """The provider's count, or else our own tokenizer's of the request and of the answer as far as it came."""
         usage = self._buffer.usage
         if usage is None:
+            self._disbelieve(self._buffer.unbelieved, self._buffer.most)
             prompt = await asyncio.to_thread(tokens.count_prompt, self._request.body, self._model)
             output = await asyncio.to_thread(self._buffer.recount, self._count)
             usage = Usage(prompt, output, source="counted")

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from sluice import adapters, prices, signals, trail
+from sluice.adapters import Adapter, CallAdapter
 from sluice.cache import mark_names
+from sluice.dialects import Dialect, shown_by
 from sluice.errors import (
     CLIENT_FAULT,
     MARKS_CHANNEL,
@@ -23,12 +23,15 @@ from sluice.errors import (
     BadRequest,
     ProviderError,
     SluiceError,
+    Unreadable,
     UpstreamFailed,
 )
+from sluice.pipeline import passing
 from sluice.pipeline.framing import Events, Framing
 from sluice.pipeline.needs import Deps, Reply
 from sluice.ticker import Ticker
 from sluice.types import Attempt, Channel, EndReason, Hold, Identity, Nano, Price, Receipt, Usage
+from sluice.upstream import UpstreamResponse
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +39,6 @@ _RETRY_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 20.0
 _LONGEST_COOL_DOWN_SECONDS = 60.0
 _LONGEST_TOLD_SECONDS = 86_400.0
-_TELLING_LENGTH = 8
-"""A part of a secret shorter than this is no secret, and may stand in any sentence."""
 _MARK_SECONDS: Mapping[str, float] = {"auth": 60, "quota": 300, "permission": 60, "model_not_found": 60}
 _BROKEN: Mapping[str, EndReason] = {"network": "upstream_cut", "timeout": "timeout"}
 _EXHAUSTED: Mapping[str, tuple[int, str]] = {
@@ -121,6 +122,18 @@ class Exchange(ABC):
         """Whether the client's own format is the one this provider's error came in."""
         return False
 
+    async def _greeted(
+        self, response: UpstreamResponse, adapter: Adapter | CallAdapter, wire: str, dialect: Dialect, channel: Channel
+    ) -> dict[str, str]:
+        """What a client sees of the answer's headers, if the provider speaks its format. Raises ProviderError on 400 and above."""
+        allowed = shown_by(dialect) if wire == dialect.name else ()
+        shown = passing.shown(response.headers, allowed, passing.telling(channel))
+        if response.status >= 400:
+            error = adapter.error(response.status, response.headers, await response.error_body())
+            error.headers = shown
+            raise error
+        return shown
+
     # The reader: channels -> answer -> settle.
 
     async def started(self, deadline: float | None = None) -> Reply:
@@ -197,6 +210,7 @@ class Exchange(ABC):
         error = await self._met(channel)
         if error is None:
             return None
+        error.native = self._speaks(error) and passing.is_object(error.body)
         self._errors.append(error)
         if self._committed:
             self._attempts.pop()
@@ -218,16 +232,21 @@ class Exchange(ABC):
         """
         try:
             await self._patiently(channel)
+        except Unreadable as error:
+            return self._unread(channel, error.__cause__ or error)
         except ProviderError as error:
             return hidden(error, channel)
         except SluiceError:
             raise
         except Exception as error:
-            where = "".join(traceback.format_tb(error.__traceback__)[-3:])
-            fields = {"request_id": self._request_id, "channel": channel.id, "error": type(error).__name__, "at": where}
-            log.error("an answer could not be read", extra={"fields": fields})
-            return ProviderError("server", "the provider's answer could not be read")
+            return self._unread(channel, error)
         return None
+
+    def _unread(self, channel: Channel, error: BaseException) -> ProviderError:
+        where = "".join(traceback.format_tb(error.__traceback__)[-3:])
+        fields = {"request_id": self._request_id, "channel": channel.id, "error": type(error).__name__, "at": where}
+        log.error("an answer could not be read", extra={"fields": fields})
+        return Unreadable()
 
     async def _patiently(self, channel: Channel) -> None:
         """An attempt whose stream has to bring content in time: comments alone could keep one alive for ever."""
@@ -294,6 +313,18 @@ class Exchange(ABC):
                 "The gateway failed to settle. Tell the operator the request id."
             )
         return 0
+
+    def _disbelieve(self, told: Usage | None, bound: Usage) -> None:
+        """For the operator: a provider counted more than can be, and what we counted is charged in its place."""
+        if told is not None:
+            fields = {"request_id": self._request_id, "channel": self._asked, "model": self._model}
+            counts = {
+                "input": told.input,
+                "output": told.output,
+                "most_input": bound.input,
+                "most_output": bound.output,
+            }
+            log.warning("a provider's count is not believed", extra={"fields": {**fields, **counts}})
 
     def _receipt(self, usage: Usage) -> Receipt:
         now = self._deps.clock()
@@ -425,8 +456,8 @@ class Exchange(ABC):
         code = {"context_length": "context_length_exceeded", "content_filter": "content_filter"}.get(error.kind)
         message = error.message or "The provider refused the request as invalid."
         fault = BadRequest(message, param=error.param, code=code or error.code or "invalid_request")
-        if _is_object(error.body) and self._speaks(error):
-            fault.native = (error.status, error.body)
+        if error.native:
+            fault.native, fault.headers = (error.status or fault.status, error.body), error.headers
         return fault
 
     def _out_of_time(self) -> SluiceError:
@@ -441,12 +472,13 @@ class Exchange(ABC):
     def _broken(self, error: ProviderError) -> SluiceError:
         message = f"The provider broke off the answer ({error.kind}). What came of it is charged; nothing else is."
         broken = UpstreamFailed(message, (), status=502, code="upstream_broken")
-        if _is_object(error.body) and error.kind not in MARKS_CHANNEL and self._speaks(error):
-            broken.native = (error.status, error.body)
-        return broken
+        return _as_said(broken, [error])
 
     def _exhausted(self) -> SluiceError:
-        """One error for all attempts: their kinds and statuses, not their channels' keys, endpoints or words."""
+        """One error for all attempts: their kinds and statuses, not their channels' keys, endpoints or words.
+
+        Where all of them came in the client's own format, and the last tells nothing of the account, it is that one as it was said.
+        """
         kinds = {error.kind for error in self._errors}
         if kinds == {"unsupported"}:
             first = self._errors[0]
@@ -458,9 +490,10 @@ class Exchange(ABC):
         )
         waits = [error.retry_after for error in self._errors if error.retry_after is not None]
         message = f"No channel could answer ({met}). You were not charged. Try again later."
-        return UpstreamFailed(
+        failed = UpstreamFailed(
             message, tuple(self._attempts), status=status, code=code, retry_after=min(waits, default=None)
         )
+        return _as_said(failed, self._errors)
 
 
 # --- small rules -----------------------------------------------------------------------------------------------------
@@ -468,25 +501,16 @@ class Exchange(ABC):
 
 def hidden(error: ProviderError, channel: Channel) -> ProviderError:
     """`error` without the channel's secret and address, and with a wait that can be."""
-    for text in _telling(channel):
-        error.message = error.message.replace(text, "…")
-        error.body = error.body.replace(text.encode(), "…".encode())
     if error.retry_after is not None:
         error.retry_after = min(error.retry_after, _LONGEST_TOLD_SECONDS) if error.retry_after >= 0 else None
-    return error
+    return passing.hide(error, channel)
 
 
-def _telling(channel: Channel) -> list[str]:
-    """The secret, whole and in its parts, and the endpoint, as it is and as JSON may escape it."""
-    secret = channel.secret.reveal()
-    parts = [secret, *(part for part in re.split(r"[:@\s]", secret) if len(part) >= _TELLING_LENGTH)]
-    address = channel.endpoint.partition("?")[0]
-    places = [address, address.replace("/", "\\/"), urlsplit(address).netloc]
-    return [text for text in (*parts, *places) if text]
-
-
-def _is_object(body: bytes) -> bool:
-    return body.lstrip()[:1] == b"{"
+def _as_said(failure: SluiceError, errors: Sequence[ProviderError]) -> SluiceError:
+    """`failure`, in the last provider's own words where all of them spoke the client's format, and these may pass."""
+    if errors and all(error.native for error in errors) and (said := passing.as_said(errors[-1])):
+        failure.native, failure.headers = (said[0] or failure.status, said[1]), errors[-1].headers
+    return failure
 
 
 def _pause(error: ProviderError) -> float | None:
