@@ -18,19 +18,7 @@ LAYER = "Common"
 MOST_BYTES = 80_000_000
 """Of a function and its layer, unzipped. Lambda takes 250 MB; what is larger starts later."""
 
-STRANGERS = (
-    "trio",
-    "boto3",
-    "s3transfer",
-    "aws_xray_sdk",
-    "openai",
-    "anthropic",
-    "litellm",
-    "numpy",
-    "pandas",
-    "pip",
-    "pytest",
-)
+STRANGERS = ("trio", "boto3", "s3transfer", "aws_xray_sdk", "numpy", "pandas", "pip", "pytest")
 """Packages that must not get into the layer by way of somebody's requirements."""
 
 _WASTE = re.compile(r"(^|/)(tests?|testing|\.\w+_cache|\.git|node_modules)/|trio\.py$|\.(pyi|pxd|pyx|c|h|lock)$")
