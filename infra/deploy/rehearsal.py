@@ -31,6 +31,7 @@ from botocore.config import Config
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
+from infra.deploy import built
 from infra.local import ministack
 from infra.local.demo import Operator, Unusable
 
@@ -60,6 +61,25 @@ import relay_lambda
 def handler(event, context):
     return Mangum(relay_lambda.create_app(), lifespan="on")(event, context)
 '''
+
+
+IMPORT_EVERYTHING = """
+import importlib, pkgutil, sys
+layer, door = sys.argv[1:3]
+sys.path[:0] = [door, layer]
+import sluice
+for module in pkgutil.walk_packages(sluice.__path__, "sluice."):
+    importlib.import_module(module.name)
+for name in sys.argv[3:]:
+    importlib.import_module(name)
+import botocore.session
+for service in ("dynamodb", "kms", "sts"):
+    botocore.session.get_session().create_client(service, region_name="us-east-1")
+strangers = [name for name, module in sys.modules.items()
+             if "site-packages" in str(getattr(module, "__file__", "") or "") or name.partition(".")[0] == "trio"]
+assert not strangers, strangers
+"""
+"""Run without any site-packages: MiniStack shows its own to the functions, which would hide what the layer lacks."""
 
 
 def say(step: str) -> None:
@@ -118,6 +138,18 @@ class _NoManagedPolicies:
         return {}
 
 
+def stand_alone(build: Path) -> None:
+    """Imports the whole package and every door from the built layer alone. Raises Unusable with what is missing."""
+    for function in built.FUNCTIONS:
+        doors = sorted(path.stem for path in (build / function).glob("*.py"))
+        places = [str(build / built.LAYER / "python"), str(build / function)]
+        command = [str(MINISTACK.with_name("python")), "-I", "-S", "-c", IMPORT_EVERYTHING, *places, *doors]
+        done = subprocess.run(command, env={}, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Unusable(f"{function} does not import from the layer alone:\n{done.stderr[-3000:]}")
+    say("every door and all of the package import from the built layer alone")
+
+
 # --- AWS ---------------------------------------------------------------------------------------------------------------
 
 
@@ -125,6 +157,7 @@ class _NoManagedPolicies:
 def local_aws(log: Path) -> Iterator[str]:
     # A Docker daemon is of no use here, and MiniStack would run the functions in it.
     os.environ["DOCKER_HOST"] = "unix:///nonexistent/docker.sock"
+    os.environ["TMPDIR"] = str(log.parent)  # it unpacks functions and layers there, and leaves them
     running = ministack.start(MINISTACK, None, free_port(), log)
     try:
         yield running.endpoint
@@ -348,6 +381,7 @@ def main(build: Path) -> int:
         logs = Path(folder)
         copy = shutil.copytree(build, logs / "build")
         try:
+            stand_alone(copy)
             adapt(copy)
             with local_aws(logs / "ministack.log") as endpoint, provider(logs / "upstream.log") as upstream:
                 started = time.monotonic()
