@@ -21,7 +21,7 @@ MOST_BYTES = 80_000_000
 STRANGERS = ("trio", "boto3", "s3transfer", "aws_xray_sdk", "numpy", "pandas", "pip", "pytest")
 """Packages that must not get into the layer by way of somebody's requirements."""
 
-_WASTE = re.compile(r"(^|/)(tests?|testing|\.\w+_cache|\.git|node_modules)/|trio\.py$|\.(pyi|pxd|pyx|c|h|lock)$")
+_WASTE = re.compile(r"(^|/)(tests?|testing|trio|\.\w+_cache|\.git|node_modules)/|trio\.py$|\.(pyi|pxd|pyx|c|h|lock)$")
 _BYTECODE = re.compile(r"(^|/)__pycache__/[^/]+\.([\w-]+)\.pyc$")
 
 

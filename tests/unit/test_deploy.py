@@ -55,7 +55,7 @@ def test_a_build_as_it_should_be(build: Path, capsys: pytest.CaptureFixture[str]
         ("Common/python/orjson/__init__.pyi", "Common carries python/orjson/__init__.pyi"),
         ("Common/python/orjson/__pycache__/a.cpython-311.pyc", "Common carries bytecode of another interpreter"),
         ("Common/python/orjson/a.pyc", "Common carries bytecode of another interpreter"),
-        ("Common/python/trio/__init__.py", "the layer carries trio"),
+        ("Common/python/websockets/trio/client.py", "Common carries python/websockets/trio/client.py"),
         ("Common/python/boto3/__init__.py", "the layer carries boto3"),
     ],
 )
