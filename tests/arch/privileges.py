@@ -534,8 +534,12 @@ class Body:
             case Module():
                 return frozenset({found})
             case ast.Assign(value=value) | ast.AnnAssign(value=ast.expr() as value):
-                return Body(self.reach, Function(self._module_of(self.module, name), self.function.node)).value(value)
+                return self._at(self._module_of(self.module, name)).value(value)
         return NOTHING
+
+    def _at(self, module: Module) -> Body:
+        """A reading of what stands in a module itself, outside of every function and class."""
+        return Body(self.reach, Function(module, self.function.node))
 
     def _attribute(self, owners: Values, name: str, node: ast.Attribute) -> Values:
         found: set[Value] = set()
@@ -547,7 +551,7 @@ class Body:
                     self.reach.loose.add(name)
                     found.add(ANY)
                 case Module():
-                    found |= Body(self.reach, Function(owner, self.function.node))._name(name)
+                    found |= self._at(owner)._name(name)
                     if (inner := self.reach.program.modules.get(f"{owner.name}.{name}")) and not found:
                         found.add(inner)
                 case Object() | Made():

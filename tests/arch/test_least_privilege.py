@@ -93,11 +93,19 @@ def _named(inner: Template, output: str) -> str:
 def granted(template: Template, function: str) -> Iterator[Right]:
     role = template["Resources"][function]["Properties"]["Role"]
     for policy in template["Resources"][resource(template, role)]["Properties"]["Policies"]:
-        for statement in policy["PolicyDocument"]["Statement"]:
-            one = statement["Fn::If"][1] if "Fn::If" in statement else statement
+        for one in _with_branches(policy["PolicyDocument"]["Statement"]):
             for action in _listed(one["Action"]):
                 for target in _listed(one["Resource"]):
                     yield action, resource(template, target)
+
+
+def _with_branches(statements: list[Any]) -> Iterator[dict[str, Any]]:
+    """Every statement, those under a condition too: what may be granted is looked at as if it were."""
+    for one in statements:
+        if "Fn::If" in one:
+            yield from _with_branches(one["Fn::If"][1:])
+        elif one != {"Ref": "AWS::NoValue"}:
+            yield one
 
 
 def _listed(value: Any) -> list[Any]:
@@ -185,7 +193,7 @@ def test_no_policy_is_managed_or_has_a_wildcard(template: Template) -> None:
 
 def statements(template: Template, function: str) -> list[dict[str, Any]]:
     document = template["Resources"][f"{function}Role"]["Properties"]["Policies"][0]["PolicyDocument"]
-    return [one["Fn::If"][1] if "Fn::If" in one else one for one in document["Statement"]]
+    return list(_with_branches(document["Statement"]))
 
 
 def test_a_grant_taken_away_is_missed(template: Template, reached: dict[str, Reach]) -> None:

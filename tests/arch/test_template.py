@@ -161,6 +161,9 @@ def test_the_access_log_holds_no_query_and_no_header(api: dict[str, Any]) -> Non
     assert not [
         one for one in fields.values() if re.search(r"query|header\.|authorizer|requestOverride|xrayTrace", one)
     ]
+    assert {"Ref": "Account"} in stage["Properties"]["Tags"][0]["Value"]["Fn::If"], (
+        "the role comes before the stage that logs"
+    )
     (settings,) = stage["Properties"]["MethodSettings"]
     assert settings["DataTraceEnabled"] is False
     assert settings["LoggingLevel"] == "OFF"
