@@ -17,7 +17,7 @@ PYTHON ?= $(shell for candidate in python3.13 python3.12 python3.11 python3; do 
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-host lint fmt bench bench-host load cost encodings build validate lock clean
+.PHONY: help run test test-host lint fmt bench bench-host load cost encodings build validate rehearse deploy destroy local lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,13 +66,43 @@ adapter:
 encodings: .venv/.stamp ## The tokenizer's tables, checked by their hash
 	@$(BIN)/python layers/common/fetch_encodings.py
 
-build: .venv/.stamp .venv/sam/.stamp encodings ## Functions and layer as they are deployed, without Docker: RUNTIME=python3.13 ARCHITECTURE=arm64
-	@SAM_CLI_TELEMETRY=0 PYTHON='$(CURDIR)/$(BIN)/python' RUNTIME=$(RUNTIME) ARCHITECTURE=$(ARCHITECTURE) \
-	.venv/sam/bin/sam build --parameter-overrides Runtime=$(RUNTIME) Architecture=$(ARCHITECTURE)
+build: .venv/sam/.stamp ## Functions and layer as they are deployed, without Docker: RUNTIME=python3.13 ARCHITECTURE=arm64
+	@.venv/sam/bin/python layers/common/fetch_encodings.py
+	@$(call sam_build,$(RUNTIME),$(ARCHITECTURE),.aws-sam/build)
+	@.venv/sam/bin/python -m infra.deploy.built .aws-sam/build $(RUNTIME)
 
-validate: .venv/.stamp .venv/sam/.stamp ## The templates, by SAM and by cfn-lint
-	@SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 .venv/sam/bin/sam validate --lint
-	@$(BIN)/cfn-lint infra/*.yaml
+validate: .venv/sam/.stamp ## Every template, by SAM and by cfn-lint
+	@for template in template.yaml infra/*.yaml; do \
+		SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 .venv/sam/bin/sam validate --lint --template $$template || exit 1; done
+	@.venv/sam/bin/cfn-lint --regions us-east-1 -- template.yaml infra/*.yaml
+
+rehearse: .venv/.stamp .venv/ministack/.stamp .venv/sam/.stamp encodings ## The built stack on the local AWS through CloudFormation, and a session on it
+	@[ "$$(uname -s)" = Linux ] || { echo "sluice: the layer's wheels are for Linux, and the local AWS runs them here: make rehearse needs Linux" >&2; exit 1; }
+	@$(call sam_build,$(LOCAL_RUNTIME),$(LOCAL_ARCHITECTURE),.aws-sam/rehearsal)
+	@.venv/sam/bin/python -m infra.deploy.built .aws-sam/rehearsal $(LOCAL_RUNTIME)
+	@$(BIN)/python -m infra.deploy.rehearsal .aws-sam/rehearsal
+
+deploy: build ## To AWS: ENV=dev|prod, parameters in samconfig.toml; asks everything the first time
+	@.venv/sam/bin/python -m infra.deploy.aws deploy $(ENV) Runtime=$(RUNTIME) Architecture=$(ARCHITECTURE)
+
+destroy: .venv/sam/.stamp ## ENV=dev: the stack, never its tables, keys and bucket; refuses prod
+	@.venv/sam/bin/python -m infra.deploy.aws destroy $(ENV)
+
+local: ## The built functions in Lambda's own containers (needs Docker): PORT=8094
+	@docker info >/dev/null 2>&1 || { echo "sluice: make local needs a running Docker, and there is none; make run is the whole gateway without it" >&2; exit 1; }
+	@$(MAKE) build
+	@.venv/sam/bin/python -m infra.deploy.one_stack .aws-sam/build
+	@SAM_CLI_TELEMETRY=0 .venv/sam/bin/sam local start-api --template .aws-sam/build/local.yaml --host 127.0.0.1 --port $(PORT) \
+		--parameter-overrides Runtime=$(RUNTIME) Architecture=$(ARCHITECTURE)
+
+# What runs the functions of the local AWS is its own interpreter. SAM's builder is told of it and the template is not: what it says
+# is checked against what Lambda has.
+LOCAL_RUNTIME = python$(shell .venv/ministack/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+LOCAL_ARCHITECTURE = $(shell uname -m | sed s/aarch64/arm64/)
+
+# $(call sam_build,<runtime>,<architecture>,<folder>); an interpreter that only a venv has can write its bytecode too
+sam_build = PATH="$$PATH:$(CURDIR)/.venv/ministack/bin" SAM_CLI_TELEMETRY=0 PYTHON='$(CURDIR)/.venv/sam/bin/python' RUNTIME=$(1) ARCHITECTURE=$(2) \
+	.venv/sam/bin/sam build --build-dir $(3) --parameter-overrides Architecture=$(2)
 
 # The index that answered does not belong in the lists: they are the same everywhere.
 LOCK = uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
@@ -112,5 +142,5 @@ endef
 .venv/bench/.stamp: requirements/bench.txt | .venv/.stamp
 	$(call venv,.venv/bench,requirements/bench.txt)
 
-.venv/sam/.stamp: requirements/sam.txt | .venv/.stamp
+.venv/sam/.stamp: requirements/sam.txt
 	$(call venv,.venv/sam,requirements/sam.txt)

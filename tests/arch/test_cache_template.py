@@ -247,11 +247,11 @@ def test_who_uses_the_cache_may_connect_to_it_and_is_where_it_is() -> None:
     users = users_of_the_cache()
     assert users == {"Relay", "Admin"}
     for name in FUNCTIONS:
-        properties = resources[name]["Properties"]
-        connects = re.findall(r"elasticache:\w+", str(properties))
+        properties, role = (resources[one]["Properties"] for one in (name, f"{name}Role"))
+        connects = re.findall(r"elasticache:\w+", str(role))
         assert connects == (["elasticache:Connect"] if name in users else []), name
         assert ("VpcConfig" in properties) is (name in users), name
-        assert ("JoinVpcPolicy" in str(properties)) is (name in users), name
+        assert ("JoinVpcPolicy" in str(role)) is (name in users), name
 
 
 def test_to_connect_is_to_one_cache_as_one_user() -> None:
@@ -259,8 +259,8 @@ def test_to_connect_is_to_one_cache_as_one_user() -> None:
     for name in users_of_the_cache():
         (granted,) = [
             one["Fn::If"]
-            for policy in resources[name]["Properties"]["Policies"]
-            for one in policy.get("Statement", ())
+            for policy in resources[f"{name}Role"]["Properties"]["Policies"]
+            for one in policy["PolicyDocument"]["Statement"]
             if "elasticache" in str(one)
         ]
         condition, statement, otherwise = granted

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,9 +36,8 @@ def source() -> dict[str, Any]:
     return dict(yaml_parse((ROOT / "template.yaml").read_text(encoding="utf-8")))
 
 
-@pytest.fixture(scope="module")
-def transformed() -> dict[str, Any]:
-    template = yaml_parse((ROOT / "template.yaml").read_text(encoding="utf-8"))
+def as_cloudformation_sees_it(path: str) -> dict[str, Any]:
+    template = yaml_parse((ROOT / path).read_text(encoding="utf-8"))
     for resource in template["Resources"].values():
         for local in ("CodeUri", "ContentUri"):  # as `sam package` leaves them
             if local in resource.get("Properties", {}):
@@ -47,19 +47,33 @@ def transformed() -> dict[str, Any]:
         return dict(transform(template, {}, NoManagedPolicies()))
 
 
-def routes(transformed: dict[str, Any], function: str) -> dict[tuple[str, str], dict[str, Any]]:
+@pytest.fixture(scope="module")
+def transformed() -> dict[str, Any]:
+    return as_cloudformation_sees_it("template.yaml")
+
+
+@pytest.fixture(scope="module")
+def api() -> dict[str, Any]:
+    return as_cloudformation_sees_it("infra/api.yaml")
+
+
+def resources(template: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    return [one for one in template["Resources"].values() if one["Type"] == kind]
+
+
+def routes(api: dict[str, Any], function: str) -> dict[tuple[str, str], dict[str, Any]]:
     """(METHOD, path) -> integration, of the routes that reach `function`."""
-    paths = transformed["Resources"]["Api"]["Properties"]["Body"]["paths"]
+    paths = api["Resources"]["Api"]["Properties"]["Body"]["paths"]
     return {
         (method.upper(), path): operation["x-amazon-apigateway-integration"]
         for path, methods in paths.items()
         for method, operation in methods.items()
-        if f"${{{function}.Arn}}" in str(operation.get("x-amazon-apigateway-integration", {}).get("uri"))
+        if f"${{{function}Arn}}" in str(operation.get("x-amazon-apigateway-integration", {}).get("uri"))
     }
 
 
-def test_every_relay_route_streams(transformed: dict[str, Any]) -> None:
-    relay = routes(transformed, "Relay")
+def test_every_relay_route_streams(api: dict[str, Any]) -> None:
+    relay = routes(api, "Relay")
     assert relay
     for route, integration in relay.items():
         uri = integration["uri"]["Fn::Sub"]
@@ -69,42 +83,138 @@ def test_every_relay_route_streams(transformed: dict[str, Any]) -> None:
         assert integration["timeoutInMillis"] == 900_000, route
 
 
-def test_forms_reach_the_relay_as_bytes(transformed: dict[str, Any]) -> None:
-    body = transformed["Resources"]["Api"]["Properties"]["Body"]
+def test_forms_reach_the_relay_as_bytes(api: dict[str, Any]) -> None:
+    body = api["Resources"]["Api"]["Properties"]["Body"]
     assert body["x-amazon-apigateway-binary-media-types"] == ["multipart/form-data"]
 
 
-def test_every_route_of_the_relay_is_reached(transformed: dict[str, Any]) -> None:
+def test_every_route_of_the_relay_is_reached(api: dict[str, Any]) -> None:
     import relay_app
 
     app = relay_app.create_app(SimpleNamespace(deps=None))
-    folders = [path.removesuffix("{proxy+}") for _, path in routes(transformed, "Relay") if path.endswith("{proxy+}")]
+    folders = [path.removesuffix("{proxy+}") for _, path in routes(api, "Relay") if path.endswith("{proxy+}")]
     assert sorted(set(folders)) == ["/v1/", "/v1beta/"]
     served = {route.path for route in app.routes}
     assert {path for path in served if not path.startswith(tuple(folders))} == {"/health"}
     for route in app.routes:
         folder = next((f"{folder}{{proxy+}}" for folder in folders if route.path.startswith(folder)), route.path)
         for method in route.methods - {"HEAD"}:
-            assert (method, folder) in routes(transformed, "Relay"), route.path
+            assert (method, folder) in routes(api, "Relay"), route.path
 
 
-def test_no_answer_of_the_relay_is_asked_for_without_a_body(transformed: dict[str, Any]) -> None:
+def test_no_answer_of_the_relay_is_asked_for_without_a_body(api: dict[str, Any]) -> None:
     """tests/host/test_hosts.py: the adapter sends no byte for HEAD, and behind a stream a client may wait for one."""
-    assert {method for method, _ in routes(transformed, "Relay")} == {"GET", "POST", "DELETE"}
+    assert {method for method, _ in routes(api, "Relay")} == {"GET", "POST", "DELETE"}
 
 
 @pytest.mark.parametrize("function", ["Auth", "Admin"])
-def test_routes_of_mangum_do_not_stream(transformed: dict[str, Any], function: str) -> None:
+def test_routes_of_mangum_do_not_stream(api: dict[str, Any], function: str) -> None:
     """Mangum answers in one piece: behind a streaming route every answer of it would be a 502."""
-    found = routes(transformed, function)
+    found = routes(api, function)
     assert found
     assert all("2015-03-31" in one["uri"]["Fn::Sub"] for one in found.values())
 
 
-def test_every_route_reaches_a_function(transformed: dict[str, Any]) -> None:
-    paths = transformed["Resources"]["Api"]["Properties"]["Body"]["paths"]
+def test_every_route_reaches_a_function(api: dict[str, Any]) -> None:
+    paths = api["Resources"]["Api"]["Properties"]["Body"]["paths"]
     everything = {(method.upper(), path) for path, methods in paths.items() for method in methods}
-    assert everything == {route for function in FUNCTIONS for route in routes(transformed, function)}
+    assert everything == {route for function in FUNCTIONS for route in routes(api, function)}
+    assert len(everything) == 9
+
+
+def test_changed_routes_make_another_deployment(api: dict[str, Any]) -> None:
+    """The stage shows a deployment, and CloudFormation makes another one only under another name."""
+    changed = yaml_parse((ROOT / "infra/api.yaml").read_text(encoding="utf-8"))
+    paths = changed["Resources"]["Api"]["Properties"]["DefinitionBody"]["paths"]
+    paths["/v2/{proxy+}"] = paths.pop("/v1/{proxy+}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        other = dict(transform(changed, {}, NoManagedPolicies()))
+
+    def deployment(template: dict[str, Any]) -> str:
+        (stage,) = resources(template, "AWS::ApiGateway::Stage")
+        name = str(stage["Properties"]["DeploymentId"]["Ref"])
+        assert template["Resources"][name]["Type"] == "AWS::ApiGateway::Deployment"
+        return name
+
+    assert deployment(api) != deployment(other)
+
+
+@pytest.mark.parametrize("function", ["Relay", "Auth", "Admin"])
+def test_the_api_may_call_the_functions_it_reaches(api: dict[str, Any], function: str) -> None:
+    found = [
+        one["Properties"]
+        for one in resources(api, "AWS::Lambda::Permission")
+        if one["Properties"]["FunctionName"] == {"Ref": f"{function}Arn"}
+    ]
+    (permission,) = found
+    assert permission["SourceArn"]["Fn::Sub"].endswith("${Api}/live/*")
+
+
+def test_the_access_log_holds_no_query_and_no_header(api: dict[str, Any]) -> None:
+    """A caller's key is in a header, and with Gemini's clients in the query."""
+    (stage,) = resources(api, "AWS::ApiGateway::Stage")
+    line = stage["Properties"]["AccessLogSetting"]["Fn::If"][1]["Format"]
+    fields = json.loads(line)
+    assert {fields[name] for name in ("mode", "integration_ms", "first_ms", "status")} == {
+        "$context.integration.responseTransferMode",
+        "$context.integration.latency",
+        "$context.integration.timeToFirstContent",
+        "$context.status",
+    }
+    assert fields["path"] == "$context.path"
+    told = [
+        one for one in fields.values() if one.startswith("$context.identity.") and one != "$context.identity.sourceIp"
+    ]
+    assert not told
+    assert not [
+        one for one in fields.values() if re.search(r"query|header\.|authorizer|requestOverride|xrayTrace", one)
+    ]
+    assert {"Ref": "Account"} in stage["Properties"]["Tags"][0]["Value"]["Fn::If"], (
+        "the role comes before the stage that logs"
+    )
+    (settings,) = stage["Properties"]["MethodSettings"]
+    assert settings["DataTraceEnabled"] is False
+    assert settings["LoggingLevel"] == "OFF"
+    assert settings["ThrottlingRateLimit"] == {"Ref": "ThrottleRate"}
+
+
+def test_what_the_api_answers_by_itself_is_an_error_of_ours(api: dict[str, Any]) -> None:
+    answers = api["Resources"]["Api"]["Properties"]["Body"]["x-amazon-apigateway-gateway-responses"]
+    assert {"DEFAULT_4XX", "DEFAULT_5XX"} < answers.keys()
+    statuses = {kind: one.get("statusCode") for kind, one in answers.items()}
+    assert statuses["MISSING_AUTHENTICATION_TOKEN"] == "404"
+    assert (statuses["THROTTLED"], statuses["REQUEST_TOO_LARGE"]) == ("429", "413")
+    for kind, one in answers.items():
+        said = one["responseTemplates"]["application/json"].replace("$context.error.messageString", '"words"')
+        error = json.loads(said)["error"]
+        assert error.keys() == {"message", "type", "param", "code", "request_id"}, kind
+        assert one["responseParameters"]["gatewayresponse.header.x-request-id"] == "context.requestId"
+
+
+def test_no_client_of_old_tls_comes_in(api: dict[str, Any]) -> None:
+    properties = api["Resources"]["Api"]["Properties"]
+    assert properties["SecurityPolicy"] == {"Fn::FindInMap": ["Tls", {"Ref": "MinimumTls"}, "Policy"]}
+    assert all(one["Policy"].startswith("SecurityPolicy_TLS13_1_") for one in api["Mappings"]["Tls"].values())
+    assert properties["EndpointAccessMode"] == "STRICT"  # which the policies of that kind ask for
+
+
+def test_the_firewall_lets_prompts_pass() -> None:
+    """A prompt is longer than any form, and quotes code, paths and addresses: a body is never what a request is refused for."""
+    rules = load("infra/firewall.yaml")["Resources"]["Acl"]["Properties"]["Rules"]
+    common = next(one for one in rules if one["Name"] == "common")["Statement"]["ManagedRuleGroupStatement"]
+    counted = {one["Name"] for one in common["RuleActionOverrides"] if one["ActionToUse"] == {"Count": {}}}
+    # The rules of AWSManagedRulesCommonRuleSet that look at the body.
+    assert counted == {
+        "SizeRestrictions_BODY",
+        "CrossSiteScripting_BODY",
+        "GenericLFI_BODY",
+        "GenericRFI_BODY",
+        "EC2MetaDataSSRF_BODY",
+    }
+    assert not any(one["VisibilityConfig"]["SampledRequestsEnabled"] for one in rules), (
+        "a sample shows the caller's key"
+    )
 
 
 def test_the_relay_runs_behind_the_adapter(transformed: dict[str, Any]) -> None:
@@ -166,40 +276,88 @@ def test_a_setting_the_template_spells_out_is_the_default(source: dict[str, Any]
     assert Settings.from_env(said) == Settings()
 
 
-def statements(transformed: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def test_every_function_has_the_name_its_alarms_know(source: dict[str, Any]) -> None:
     for name in FUNCTIONS:
-        for policy in transformed["Resources"][f"{name}Role"]["Properties"]["Policies"]:
-            for statement in policy["PolicyDocument"]["Statement"]:
-                granted = statement["Fn::If"][1] if "Fn::If" in statement else statement
-                yield name, granted
+        assert source["Resources"][name]["Properties"]["FunctionName"] == {"Fn::Sub": f"${{Prefix}}-{name.lower()}"}
 
 
-def test_no_function_may_do_everything_or_to_everything(transformed: dict[str, Any]) -> None:
-    found = list(statements(transformed))
-    assert {name for name, _ in found} == set(FUNCTIONS)
-    for name, statement in found:
-        actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
-        assert statement["Effect"] == "Allow"
-        assert not any("*" in action for action in actions), (name, statement["Sid"])
-        resources = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
-        assert not any(one == "*" for one in resources), (name, statement["Sid"])
+def load(path: str) -> dict[str, Any]:
+    return dict(yaml_parse((ROOT / path).read_text(encoding="utf-8")))
 
 
-def test_only_logging_comes_from_a_managed_policy(transformed: dict[str, Any]) -> None:
-    for name in FUNCTIONS:
-        arns = transformed["Resources"][f"{name}Role"]["Properties"]["ManagedPolicyArns"]
-        # SAM adds the one for VPCs wherever a function can be in one; ours denies the function what that one grants.
-        arns = [one for one in arns if "VPCAccessExecutionRole" not in str(one) and "JoinVpcPolicy" not in str(one)]
-        assert len(arns) == 1, name
-        assert str(arns[0]).endswith("AWSLambdaBasicExecutionRole"), name
+def test_every_table_is_kept_encrypted_and_recoverable() -> None:
+    data = load("infra/data.yaml")
+    tables = {name: one for name, one in data["Resources"].items() if one["Type"] == "AWS::DynamoDB::Table"}
+    assert len(tables) == 4
+    for name, table in tables.items():
+        assert (table["DeletionPolicy"], table["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain"), name
+        properties = table["Properties"]
+        assert properties["BillingMode"] == "PAY_PER_REQUEST"
+        assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+        assert properties["TimeToLiveSpecification"] == {"AttributeName": "ttl", "Enabled": True}
+        assert properties["DeletionProtectionEnabled"] == {"Fn::If": ["IsProd", True, False]}
+        assert properties["SSESpecification"]["KMSMasterKeyId"] == {"Fn::GetAtt": ["DataKey", "Arn"]}
+    assert "StreamSpecification" in tables["LedgerTable"]["Properties"]
 
 
-def test_the_relay_cannot_touch_what_it_need_not(transformed: dict[str, Any]) -> None:
-    granted = {str(one["Resource"]): one["Action"] for name, one in statements(transformed) if name == "Relay"}
-    writes = ("PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "GenerateDataKey")
-    may_write = [resource for resource, actions in granted.items() if any(word in str(actions) for word in writes)]
-    assert ["LedgerTableArn" in one for one in may_write] == [True, False]
-    assert "ConversationsTableArn" in may_write[1]
+def test_the_data_key_is_used_through_the_services_only() -> None:
+    policy = load("infra/data.yaml")["Resources"]["DataKey"]["Properties"]["KeyPolicy"]["Statement"]
+    everybody = [one for one in policy if one["Principal"] == {"AWS": "*"}]
+    assert len(everybody) == 1
+    said = everybody[0]["Condition"]["StringEquals"]
+    assert said["kms:CallerAccount"] == {"Ref": "AWS::AccountId"}
+    assert [one["Fn::Sub"].partition(".")[0] for one in said["kms:ViaService"]] == ["dynamodb", "s3"]
+    assert "*" not in everybody[0]["Action"]
+
+
+def test_the_bucket_is_nobody_elses() -> None:
+    media = load("infra/media.yaml")["Resources"]
+    properties = media["Media"]["Properties"]
+    assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
+    assert len(properties["PublicAccessBlockConfiguration"]) == 4
+    assert len(properties["LifecycleConfiguration"]["Rules"]) == 2
+    denied = media["MediaByTls"]["Properties"]["PolicyDocument"]["Statement"]
+    assert {one["Effect"] for one in denied} == {"Deny"}
+    assert any("aws:SecureTransport" in str(one["Condition"]) for one in denied)
+
+
+def test_prod_has_rules_of_its_own(source: dict[str, Any]) -> None:
+    prod = {"Fn::Equals": [{"Ref": "Environment"}, "prod"]}
+    assert sum(one["RuleCondition"] == prod for one in source["Rules"].values()) == 2
+    config = tomllib.loads((ROOT / "samconfig.toml").read_text(encoding="utf-8"))
+    for name in ("dev", "prod"):
+        given = dict(one.split("=") for one in config[name]["deploy"]["parameters"]["parameter_overrides"])
+        assert given["Environment"] == name
+        assert given.keys() <= source["Parameters"].keys()
+        for parameter, value in given.items():
+            allowed = source["Parameters"][parameter].get("AllowedValues")
+            assert allowed is None or value in map(str, allowed), parameter
+    assert config["prod"]["deploy"]["parameters"]["confirm_changeset"] is True
+
+
+@pytest.mark.parametrize(
+    ("prefix", "is_one"),
+    [
+        *((one, True) for one in ("sluice", "sluice-dev", "a1", "a" * 32)),
+        *((one, False) for one in ("a", "Sluice", "1a", "a--b", "a-", "a_b", "a" * 33)),
+    ],
+)
+def test_a_prefix_is_a_name_for_everything(source: dict[str, Any], prefix: str, is_one: bool) -> None:
+    parameter = source["Parameters"]["Prefix"]
+    fits = re.fullmatch(parameter["AllowedPattern"], prefix) is not None and len(prefix) <= parameter["MaxLength"]
+    assert fits is is_one
+
+
+def test_what_the_schedules_could_not_do_is_set_aside(transformed: dict[str, Any]) -> None:
+    (invocations,) = resources(transformed, "AWS::Lambda::EventInvokeConfig")
+    assert invocations["Properties"]["DestinationConfig"]["OnFailure"]["Destination"] == {
+        "Fn::GetAtt": ["JobsDeadLetters", "Arn"]
+    }
+    rules = sorted(resources(transformed, "AWS::Events::Rule"), key=lambda one: str(one["Properties"]["Name"]))
+    assert [one["Properties"]["Name"]["Fn::Sub"] for one in rules] == ["${Prefix}-prove", "${Prefix}-sweep"]
+    for rule in rules:
+        (target,) = rule["Properties"]["Targets"]
+        assert target["DeadLetterConfig"]["Arn"] == {"Fn::GetAtt": ["JobsDeadLetters", "Arn"]}
 
 
 def test_the_stream_is_read_in_batches_that_can_fail_in_part(source: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ Each door has one function here, and takes what it gives. Clients that cost time
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import random
 import ssl
@@ -317,7 +318,11 @@ class JsonLines(logging.Formatter):
             line |= signals.document(self._prefix, int(record.created * 1000), measured)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        try:
+            return orjson.dumps(line, default=str).decode()
+        except TypeError:
+            # A number past 64 bits: a provider may count so, and the line has to say it.
+            return json.dumps(line, default=str)
 
 
 def start_logging(settings: Settings) -> None:
