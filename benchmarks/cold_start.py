@@ -21,8 +21,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -308,11 +308,12 @@ def table(measured: dict[str, Numbers], emulated: dict[str, list[float]]) -> lis
     return made
 
 
-def interpreter(given: str) -> Path:
+@contextmanager
+def interpreter(given: str) -> Iterator[Path]:
     """`given` under the name that run.sh calls, in a folder of its own."""
-    folder = Path(tempfile.mkdtemp(prefix="sluice-python-"))
-    (folder / "python3").symlink_to(given)
-    return folder / "python3"
+    with tempfile.TemporaryDirectory(prefix="sluice-python-") as folder:
+        (Path(folder) / "python3").symlink_to(given)
+        yield Path(folder) / "python3"
 
 
 def main() -> int:
@@ -328,12 +329,12 @@ def main() -> int:
         return 1
     built = asked.python is not None and asked.layer.exists()
     paths = str(asked.layer if built else hosts.ROOT / "layers/common")
-    with house() as bench:
-        stage = Stage(bench, interpreter(asked.python or sys.executable), paths, hosts.ADAPTER)
+    with house() as bench, interpreter(asked.python or sys.executable) as python:
+        stage = Stage(bench, python, paths, hosts.ADAPTER)
         measured = asyncio.run(measure(stage, asked))
         emulated = under_the_emulator(stage, asked.starts) if hosts.found_emulator() else {}
+        version = subprocess.run([python, "-V"], capture_output=True, text=True, check=True).stdout.strip()
     print_table(table(measured, emulated))
-    version = subprocess.run([stage.python, "-V"], capture_output=True, text=True, check=True).stdout.strip()
     what = "a built layer" if built else "the source tree"
     print(
         f"\nMedians of {asked.starts} starts and {asked.blocks} blocks of {asked.requests}. {version}, {what}, ", end=""
