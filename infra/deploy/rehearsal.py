@@ -287,9 +287,9 @@ def session(endpoint: str, outputs: Mapping[str, str], upstream: str) -> None:
     say(f"relay: a stream of {len(frames)} frames (in one piece here)")
     refused = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=PATIENCE_SECONDS, trust_env=False)
     expect(refused.status_code == 401, f"without a key the relay answered {refused.status_code}")
-    health = httpx.get(f"{url}/health", timeout=PATIENCE_SECONDS, trust_env=False).json()
+    health = httpx.get(f"{url}/health?deep=1", timeout=PATIENCE_SECONDS, trust_env=False).json()
     expect(health["components"]["dynamodb"] == "ok", f"its health is {health}")
-    say("relay: 401 without a key, and /health")
+    say("relay: 401 without a key, and health when asked deeply")
 
     me = ask("/api/v1/users/me", None).json()
     spent = CREDIT_NANO - me["wallet"]["balance"]["nano"]
