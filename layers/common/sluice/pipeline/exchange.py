@@ -9,7 +9,7 @@ import asyncio
 import logging
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from typing import Any
 
 from sluice import adapters, prices, signals, trail
@@ -20,13 +20,11 @@ from sluice.errors import (
     CLIENT_FAULT,
     MARKS_CHANNEL,
     RETRY_SAME,
-    BadRequest,
     ProviderError,
     SluiceError,
     Unreadable,
-    UpstreamFailed,
 )
-from sluice.pipeline import passing
+from sluice.pipeline import failures, passing
 from sluice.pipeline.framing import Events, Framing
 from sluice.pipeline.needs import Deps, Reply
 from sluice.ticker import Ticker
@@ -41,17 +39,6 @@ _LONGEST_COOL_DOWN_SECONDS = 60.0
 _LONGEST_TOLD_SECONDS = 86_400.0
 _MARK_SECONDS: Mapping[str, float] = {"auth": 60, "quota": 300, "permission": 60, "model_not_found": 60}
 _BROKEN: Mapping[str, EndReason] = {"network": "upstream_cut", "timeout": "timeout"}
-_EXHAUSTED: Mapping[str, tuple[int, str]] = {
-    "rate_limit": (429, "rate_limit_exceeded"),
-    "overloaded": (503, "upstream_overloaded"),
-    "timeout": (504, "upstream_timeout"),
-    "network": (502, "upstream_unreachable"),
-    "server": (502, "upstream_failed"),
-    "auth": (502, "upstream_refused"),
-    "permission": (502, "upstream_refused"),
-    "model_not_found": (502, "upstream_refused"),
-    "quota": (503, "upstream_quota"),
-}
 
 
 class Exchange(ABC):
@@ -180,7 +167,9 @@ class Exchange(ABC):
         elif self._committed and not self._streams:
             self._end = "done"
         else:
-            self._end, self._failure = "deadline", self._out_of_time()
+            self._end, self._failure = "deadline", failures.out_of_time(begun=self._committed)
+            if self._asked and not self._committed:
+                self._attempts.append(Attempt(self._asked, "timeout"))
 
     async def _ask_channels(self) -> None:
         """Every sibling, then every next tier, until one answers to the end. Raises SluiceError."""
@@ -195,7 +184,7 @@ class Exchange(ABC):
                 if pause is None or not tries_left:
                     break
                 await self._deps.sleep(pause)
-        raise self._exhausted()
+        raise failures.exhausted(self._errors, self._attempts)
 
     def _open_channels(self) -> tuple[Channel, ...]:
         """The channels not marked; all of them where every one is, since refusing for certain helps nobody."""
@@ -219,9 +208,9 @@ class Exchange(ABC):
         self._asked = ""
         if self._committed:
             self._end = _BROKEN.get(error.kind, "upstream_error")
-            raise self._broken(error) from error
+            raise failures.broken(error) from error
         if error.kind in CLIENT_FAULT:
-            raise self._client_fault(error) from error
+            raise failures.client_fault(error) from error
         await self._mark(channel, error)
         return error
 
@@ -235,7 +224,7 @@ class Exchange(ABC):
         except Unreadable as error:
             return self._unread(channel, error.__cause__ or error)
         except ProviderError as error:
-            return hidden(error, channel)
+            return _hidden(error, channel)
         except SluiceError:
             raise
         except Exception as error:
@@ -449,68 +438,15 @@ class Exchange(ABC):
             drained = asyncio.get_running_loop().time() + self._deps.settings.drain_seconds
             self._limit.reschedule(min(drained, self._limit.when() or drained))
 
-    # What is told when nothing came.
-
-    def _client_fault(self, error: ProviderError) -> SluiceError:
-        """The provider's own sentence: the request is at fault, and only its words say how."""
-        code = {"context_length": "context_length_exceeded", "content_filter": "content_filter"}.get(error.kind)
-        message = error.message or "The provider refused the request as invalid."
-        fault = BadRequest(message, param=error.param, code=code or error.code or "invalid_request")
-        if error.native:
-            fault.native, fault.headers = (error.status or fault.status, error.body), error.headers
-        return fault
-
-    def _out_of_time(self) -> SluiceError:
-        if self._committed:
-            message = "The answer took longer than this gateway may run: it ends here and is charged as far as it came."
-        else:
-            if self._asked:
-                self._attempts.append(Attempt(self._asked, "timeout"))
-            message = "No answer came within the time this gateway may run. You were not charged."
-        return UpstreamFailed(f"{message} Ask for less at once.", (), status=504, code="deadline_exceeded")
-
-    def _broken(self, error: ProviderError) -> SluiceError:
-        message = f"The provider broke off the answer ({error.kind}). What came of it is charged; nothing else is."
-        broken = UpstreamFailed(message, (), status=502, code="upstream_broken")
-        return _as_said(broken, [error])
-
-    def _exhausted(self) -> SluiceError:
-        """One error for all attempts: their kinds and statuses, not their channels' keys, endpoints or words.
-
-        Where all of them came in the client's own format, and the last tells nothing of the account, it is that one as it was said.
-        """
-        kinds = {error.kind for error in self._errors}
-        if kinds == {"unsupported"}:
-            first = self._errors[0]
-            return BadRequest(first.message, param=first.param, code="unsupported_parameter")
-        status, code = _EXHAUSTED[kinds.pop()] if len(kinds) == 1 else (502, "upstream_failed")
-        met = "; ".join(
-            f"attempt {number}: {attempt.kind}" + (f" ({attempt.status})" if attempt.status else "")
-            for number, attempt in enumerate(self._attempts, 1)
-        )
-        waits = [error.retry_after for error in self._errors if error.retry_after is not None]
-        message = f"No channel could answer ({met}). You were not charged. Try again later."
-        failed = UpstreamFailed(
-            message, tuple(self._attempts), status=status, code=code, retry_after=min(waits, default=None)
-        )
-        return _as_said(failed, self._errors)
-
 
 # --- small rules -----------------------------------------------------------------------------------------------------
 
 
-def hidden(error: ProviderError, channel: Channel) -> ProviderError:
+def _hidden(error: ProviderError, channel: Channel) -> ProviderError:
     """`error` without the channel's secret and address, and with a wait that can be."""
     if error.retry_after is not None:
         error.retry_after = min(error.retry_after, _LONGEST_TOLD_SECONDS) if error.retry_after >= 0 else None
     return passing.hide(error, channel)
-
-
-def _as_said(failure: SluiceError, errors: Sequence[ProviderError]) -> SluiceError:
-    """`failure`, in the last provider's own words where all of them spoke the client's format, and these may pass."""
-    if errors and all(error.native for error in errors) and (said := passing.as_said(errors[-1])):
-        failure.native, failure.headers = (said[0] or failure.status, said[1]), errors[-1].headers
-    return failure
 
 
 def _pause(error: ProviderError) -> float | None:
