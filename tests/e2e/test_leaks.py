@@ -45,7 +45,7 @@ def left() -> Left:
 async def read(caller: Caller, model: str) -> None:
     """A stream read to whatever end it has, over a connection of its own."""
     body = {"model": model, "messages": MESSAGES, "stream": True}
-    async with httpx.AsyncClient(base_url=caller.http.base_url, headers=caller.http.headers) as http:
+    async with httpx.AsyncClient(base_url=caller.http.base_url, headers=caller.http.headers, timeout=30) as http:
         await http.post("/v1/chat/completions", json=body)
 
 
