@@ -51,7 +51,7 @@ cost: .venv/.stamp .venv/ministack/.stamp encodings ## What a million requests c
 	@$(BIN)/python -m benchmarks.cost $(COST)
 
 bench-host: .venv/.stamp .venv/ministack/.stamp encodings adapter ## Cold start and cost of what can stand between Lambda and the relay, one table
-	@$(BIN)/python -m benchmarks.cold_start
+	@$(BIN)/python -m benchmarks.cold_start $(HOST)
 
 # From the public registry, with the lock it was published with. Without cargo the tests that need it skip, and say so.
 ADAPTER := build/adapter/bin/lambda-adapter
@@ -82,10 +82,14 @@ rehearse: .venv/.stamp .venv/ministack/.stamp .venv/sam/.stamp encodings ## The 
 	@.venv/sam/bin/python -m infra.deploy.built .aws-sam/rehearsal $(LOCAL_RUNTIME)
 	@$(BIN)/python -m infra.deploy.rehearsal .aws-sam/rehearsal
 
-deploy: build ## To AWS: ENV=dev|prod, parameters in samconfig.toml; asks everything the first time
+deploy: known-env build ## To AWS: ENV=dev|prod, parameters in samconfig.toml; asks everything the first time
 	@.venv/sam/bin/python -m infra.deploy.aws deploy $(ENV) Runtime=$(RUNTIME) Architecture=$(ARCHITECTURE)
 
-destroy: .venv/sam/.stamp ## ENV=dev: the stack, never its tables, keys and bucket; refuses prod
+.PHONY: known-env
+known-env:
+	@case '$(ENV)' in dev|prod) ;; *) echo "sluice: ENV is dev or prod, not '$(ENV)'" >&2; exit 1;; esac
+
+destroy: known-env .venv/sam/.stamp ## ENV=dev: the stack, never its tables, keys and bucket; refuses prod
 	@.venv/sam/bin/python -m infra.deploy.aws destroy $(ENV)
 
 local: ## The built functions in Lambda's own containers (needs Docker): PORT=8094

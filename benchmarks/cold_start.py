@@ -16,6 +16,7 @@ import argparse
 import asyncio
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -312,7 +313,7 @@ def table(measured: dict[str, Numbers], emulated: dict[str, list[float]]) -> lis
 def interpreter(given: str) -> Iterator[Path]:
     """`given` under the name that run.sh calls, in a folder of its own."""
     with tempfile.TemporaryDirectory(prefix="sluice-python-") as folder:
-        (Path(folder) / "python3").symlink_to(given)
+        (Path(folder) / "python3").symlink_to(Path(shutil.which(given) or given).absolute())
         yield Path(folder) / "python3"
 
 
@@ -320,9 +321,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--layer", type=Path, default=LAYER, help="python/ of a layer built for this machine")
     parser.add_argument("--python", help="the interpreter the layer was built for")
-    parser.add_argument("--starts", type=int, default=10, help="measured cold starts per party")
-    parser.add_argument("--blocks", type=int, default=8, help="warm blocks per party")
-    parser.add_argument("--requests", type=int, default=25, help="requests per block")
+    parser.add_argument("--starts", type=int, default=11, help="measured cold starts per party")
+    parser.add_argument("--blocks", type=int, default=10, help="warm blocks per party")
+    parser.add_argument("--requests", type=int, default=20, help="requests per block")
     asked = parser.parse_args()
     if not hosts.ADAPTER.exists() or sys.platform != "linux":
         print(f"sluice: no Lambda Web Adapter at {hosts.ADAPTER} (needs Linux and cargo)", file=sys.stderr)

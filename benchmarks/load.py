@@ -109,7 +109,7 @@ def furnish(house: House, users: int) -> dict[str, str]:
         house.operate("POST", f"/users/{user}/credit", {"usd": str(CREDIT_NANO // 10**9)})
         keys[user] = house.operate("POST", f"/users/{user}/keys", {"name": "load"})["key"]
     # Being asked for its health makes the relay look at the catalog.
-    httpx.get(f"{house.url}/health", trust_env=False).raise_for_status()
+    httpx.get(f"{house.url}/health?deep=1", trust_env=False).raise_for_status()
     return keys
 
 

@@ -6,6 +6,7 @@ is whatever has the shape of a key of ours, every `Secret` that a test makes, an
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import re
@@ -22,6 +23,7 @@ from sluice.wiring import JsonLines
 
 KEY_SHAPE = re.compile(r"sk-[A-Za-z0-9_-]{20,}")
 _SHORTEST = 12
+_PART = 20
 _OWN = ("sluice", "runner")
 
 
@@ -35,7 +37,10 @@ class Canary:
 
     def forbid(self, text: str) -> None:
         if len(text) >= _SHORTEST and len(set(text)) > 5 and not KEY_SHAPE.fullmatch(text):
-            self._forbidden |= {text, json.dumps(text, ensure_ascii=False)[1:-1]}
+            self._forbidden |= {
+                json.dumps(one, ensure_ascii=False)[1:-1] for one in (text, *_ends(text), _encoded(text))
+            }
+            self._forbidden.add(text)
 
     def forbid_sentences(self, said: Any) -> None:
         """Every text in a JSON value that is more than a word: of a prompt or an answer, and not a name or a type."""
@@ -69,6 +74,16 @@ class Canary:
         """The leaks of what was heard since this was asked last."""
         since, self._looked_at = self._looked_at, len(self._heard)
         return self.leaks(since)
+
+
+def _ends(text: str) -> tuple[str, ...]:
+    """The beginning and the end of a long text: a line may hold a part of it."""
+    parts = (text[:_PART], text[-_PART:]) if len(text) >= 2 * _PART else ()
+    return tuple(one for one in parts if len(set(one)) > 8)
+
+
+def _encoded(text: str) -> str:
+    return base64.b64encode(text.encode("utf-8", "replace")).decode().rstrip("=")[:-2]
 
 
 CANARY = Canary()

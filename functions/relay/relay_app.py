@@ -26,7 +26,7 @@ from sluice.endpoints import Endpoint
 from sluice.errors import NotFound, SluiceError, TooLarge, UpstreamFailed
 from sluice.identity import bearer
 from sluice.pipeline import Deps, Reply
-from sluice.types import Inbound
+from sluice.types import Inbound, attempts_told
 from sluice.wiring import Relay
 
 Handle = Callable[[Dialect, Request, str], Awaitable[Response]]
@@ -244,7 +244,7 @@ def _error(dialect: Dialect, error: SluiceError, request_id: str) -> Response:
     if error.status == 402 or (isinstance(error, UpstreamFailed) and error.status != 429):
         headers["x-should-retry"] = "false"
     if error.attempts:
-        headers["x-sluice-attempts"] = ",".join(map(str, error.attempts))
+        headers["x-sluice-attempts"] = attempts_told(error.attempts)
     status, body = error.native or (error.status, dialect.error(error, request_id))
     return _json(body, status, headers)
 

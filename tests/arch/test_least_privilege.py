@@ -94,6 +94,8 @@ def granted(template: Template, function: str) -> Iterator[Right]:
     role = template["Resources"][function]["Properties"]["Role"]
     for policy in template["Resources"][resource(template, role)]["Properties"]["Policies"]:
         for one in _with_branches(policy["PolicyDocument"]["Statement"]):
+            assert one.keys() == {"Sid", "Effect", "Action", "Resource"}, f"{one} says less than it seems, or more"
+            assert one["Effect"] == "Allow", one
             for action in _listed(one["Action"]):
                 for target in _listed(one["Resource"]):
                     yield action, resource(template, target)
@@ -205,6 +207,63 @@ def _dotted(node: Any) -> Any:
     return node
 
 
+GIVES_RIGHTS = re.compile(r"AWS::IAM::|::\w*Policy$|^AWS::KMS::Key$|::Permission$")
+GIVEN = {
+    "template.yaml": {*(f"{name}Role" for name in FUNCTIONS), "SchedulesMaySetAside"},
+    "infra/api.yaml": {"MayCallRelay", "MayCallAuth", "MayCallAdmin", "AccountRole"},
+    "infra/cache.yaml": {"JoinVpc"},
+    "infra/data.yaml": {"DataKey", "VaultKey"},
+    "infra/media.yaml": {"MediaByTls"},
+}
+"""Everything that gives somebody a right. One more is to be looked at, and then named here."""
+
+
+def test_rights_are_given_nowhere_else() -> None:
+    for path in ("template.yaml", *(f"infra/{one.name}" for one in sorted((ROOT / "infra").glob("*.yaml")))):
+        found = {name for name, one in nested(path)["Resources"].items() if GIVES_RIGHTS.search(one["Type"])}
+        assert found == GIVEN.get(path, set()), path
+        for name, one in nested(path)["Resources"].items():
+            assert "ResourcePolicy" not in str(one.get("Properties")), (path, name)
+
+
+def test_only_lambda_takes_a_functions_role(template: Template) -> None:
+    for name in FUNCTIONS:
+        (trust,) = template["Resources"][f"{name}Role"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+        assert trust == {
+            "Effect": "Allow",
+            "Principal": {"Service": "lambda.amazonaws.com"},
+            "Action": "sts:AssumeRole",
+        }
+
+
+def test_what_is_open_to_everybody_is_so_on_a_condition() -> None:
+    for path, names in GIVEN.items():
+        for name in names:
+            for document in _documents(nested(path)["Resources"][name]["Properties"]):
+                for one in _with_branches(document["Statement"]):
+                    principal = one.get("Principal", {})
+                    everybody = principal == "*" or "*" in principal.values()
+                    assert not everybody or one["Effect"] == "Deny" or one.get("Condition"), (name, one)
+
+
+def test_the_vaults_key_is_the_accounts_alone() -> None:
+    (statement,) = nested("infra/data.yaml")["Resources"]["VaultKey"]["Properties"]["KeyPolicy"]["Statement"]
+    assert statement["Principal"]["AWS"]["Fn::Sub"].endswith(":iam::${AWS::AccountId}:root")
+
+
+def test_a_queue_is_open_to_our_schedules_alone(template: Template) -> None:
+    (statement,) = template["Resources"]["SchedulesMaySetAside"]["Properties"]["PolicyDocument"]["Statement"]
+    assert statement["Principal"] == {"Service": "events.amazonaws.com"}
+    assert statement["Action"] == "sqs:SendMessage"
+    assert "aws:SourceArn" in statement["Condition"]["ArnEquals"]
+
+
+def _documents(properties: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for name in ("PolicyDocument", "KeyPolicy", "AssumeRolePolicyDocument"):
+        if name in properties:
+            yield properties[name]
+
+
 # --- and what it takes to make it fail -------------------------------------------------------------------------------
 
 
@@ -226,6 +285,13 @@ def test_a_grant_taken_away_is_missed(template: Template, reached: dict[str, Rea
                 assert all(one.startswith(f"{name} may not {action} on ") for one in found), found
                 taken += 1
     assert taken > 40
+
+
+@pytest.mark.parametrize("change", [{"Effect": "Deny"}, {"Condition": {"Bool": {"aws:SecureTransport": "false"}}}])
+def test_a_grant_that_is_none_is_told(template: Template, reached: dict[str, Reach], change: dict[str, Any]) -> None:
+    statements(template, "Relay")[2].update(change)
+    with pytest.raises(AssertionError):
+        findings(template, reached)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

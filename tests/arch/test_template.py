@@ -162,13 +162,13 @@ def test_the_access_log_holds_no_query_and_no_header(api: dict[str, Any]) -> Non
         "$context.integration.timeToFirstContent",
         "$context.status",
     }
-    assert fields["path"] == "$context.path"
+    assert fields["route"] == "$context.resourcePath"
     told = [
         one for one in fields.values() if one.startswith("$context.identity.") and one != "$context.identity.sourceIp"
     ]
     assert not told
     assert not [
-        one for one in fields.values() if re.search(r"query|header\.|authorizer|requestOverride|xrayTrace", one)
+        one for one in fields.values() if re.search(r"query|\.path$|header\.|authorizer|requestOverride|xrayTrace", one)
     ]
     assert {"Ref": "Account"} in stage["Properties"]["Tags"][0]["Value"]["Fn::If"], (
         "the role comes before the stage that logs"

@@ -338,7 +338,8 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
     key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test CA")])
     usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
     builder = _certificate(name, name, key.public_key()).add_extension(x509.BasicConstraints(True, None), True)
-    root = builder.add_extension(usage, True).sign(key, hashes.SHA256())
+    named = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    root = builder.add_extension(usage, True).add_extension(named, False).sign(key, hashes.SHA256())
     trusted = folder / "ca.pem"
     trusted.write_bytes(root.public_bytes(serialization.Encoding.PEM))
     leaves = {}
@@ -346,7 +347,9 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
         own = ec.generate_private_key(ec.SECP256R1())
         builder = _certificate(x509.Name([]), name, own.public_key())
         alternative = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))])
-        leaf = builder.add_extension(alternative, True).sign(key, hashes.SHA256())
+        # From Python 3.13 on a certificate has to say whose key signed it.
+        signed_by = x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
+        leaf = builder.add_extension(alternative, True).add_extension(signed_by, False).sign(key, hashes.SHA256())
         pem = own.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )

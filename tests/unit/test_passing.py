@@ -11,7 +11,8 @@ import pytest
 from sluice import dialects
 from sluice.errors import ErrorKind, ProviderError
 from sluice.pipeline import passing
-from sluice.types import Channel, Secret
+from sluice.pipeline.passing import MOST_HEADER_BYTES, shown
+from sluice.types import Attempt, Channel, Secret, attempts_told
 
 CHANNEL = Channel("c", "openai", "c", ("m",), secret=Secret("sk-very-secret"), endpoint="https://in.house.example/v1")
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "crossings.md").read_text()
@@ -85,3 +86,22 @@ def test_what_is_about_the_channel_does_not_pass(kind: ErrorKind) -> None:
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[1]", b"{", b'"x"'])
 def test_what_is_no_object_does_not_pass(body: bytes) -> None:
     assert passing.as_said(ProviderError("server", status=500, body=body)) is None
+
+
+def test_a_provider_cannot_make_the_headers_larger_than_a_host_takes() -> None:
+    given = {
+        "openai-version": "9" * 20_000,
+        **{f"x-ratelimit-{n:03}": "v" * 900 for n in range(60)},
+        "x-ratelimit-z": "1",
+    }
+    passed = shown(given, ("openai-version", "x-ratelimit-*"), ())
+    assert sum(len(name) + len(value) for name, value in passed.items()) <= MOST_HEADER_BYTES
+    assert "openai-version" not in passed
+    assert 2 < len(passed) < 60
+
+
+def test_many_attempts_are_told_by_their_last() -> None:
+    told = attempts_told([Attempt(f"channel-{n}", "overloaded", 503) for n in range(100)])
+    assert told.startswith("...,channel-70=overloaded/503,")
+    assert told.endswith(",channel-99=overloaded/503")
+    assert attempts_told([Attempt("a", "ok")]) == "a=ok"

@@ -44,6 +44,8 @@ class SluiceError(Exception):
         """Status and body as the provider said them, where the client speaks that provider's own format."""
         self.headers: Mapping[str, str] = {}
         """What the client may see of the provider's headers, where it speaks that format."""
+        self.is_quoted = False
+        """Whether `code` is a provider's own word, which may quote what it was asked: for the client, and no log line."""
         if code:
             self.code = code
 

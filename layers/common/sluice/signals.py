@@ -172,11 +172,10 @@ def kind_of(error: SluiceError) -> str:
 
 
 def code_of(error: SluiceError | None) -> str:
-    """The code of an error as a line may tell it: words of small letters, else its kind. A provider's code may be a sentence,
-    and the sentence may quote."""
+    """The code of an error as a line may tell it: its kind where the code is a provider's own word, which may quote a prompt."""
     if error is None:
         return ""
-    return error.code if _CODE.fullmatch(error.code) else kind_of(error)
+    return kind_of(error) if error.is_quoted or not _CODE.fullmatch(error.code) else error.code
 
 
 # --- the jobs' events --------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ otherwise. The canonical chat request is OpenAI's chat.completions body; the can
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal, get_args
@@ -527,6 +527,16 @@ class Attempt:
 
     def __str__(self) -> str:
         return f"{self.channel_id}={self.kind}" + (f"/{self.status}" if self.status else "")
+
+
+MOST_TOLD_ATTEMPTS = 30
+"""All headers of an answer have to fit into 16,000 bytes on AWS. The receipt has every attempt."""
+
+
+def attempts_told(attempts: Sequence[Attempt]) -> str:
+    """`x-sluice-attempts`: the last of them, "..." before those where there were more."""
+    last = ",".join(map(str, attempts[-MOST_TOLD_ATTEMPTS:]))
+    return last if len(attempts) <= MOST_TOLD_ATTEMPTS else f"...,{last}"
 
 
 # --- money -----------------------------------------------------------------------------------------------------------

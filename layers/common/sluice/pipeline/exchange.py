@@ -28,7 +28,7 @@ from sluice.pipeline import failures, passing
 from sluice.pipeline.framing import Events, Framing
 from sluice.pipeline.needs import Deps, Reply
 from sluice.ticker import Ticker
-from sluice.types import Attempt, Channel, EndReason, Hold, Identity, Nano, Price, Receipt, Usage
+from sluice.types import Attempt, Channel, EndReason, Hold, Identity, Nano, Price, Receipt, Usage, attempts_told
 from sluice.upstream import UpstreamResponse
 
 log = logging.getLogger(__name__)
@@ -406,7 +406,7 @@ class Exchange(ABC):
             return Reply({**self._framing.headers}, stream=opening, leave=self.leave)
         if self._failure and not (self._committed and self._streams):
             raise self._failure
-        headers = {**self._headers, "x-sluice-attempts": ",".join(map(str, self._attempts))}
+        headers = {**self._headers, "x-sluice-attempts": attempts_told(self._attempts)}
         if not self._streams:
             return Reply(headers, body=self._body)
         return Reply({**headers, **self._framing.headers}, stream=self._stream(b""), leave=self.leave)

@@ -26,6 +26,7 @@ def client_fault(error: ProviderError) -> SluiceError:
     code = {"context_length": "context_length_exceeded", "content_filter": "content_filter"}.get(error.kind)
     message = error.message or "The provider refused the request as invalid."
     fault = BadRequest(message, param=error.param, code=code or error.code or "invalid_request")
+    fault.is_quoted = code is None and bool(error.code)
     if error.native:
         fault.native, fault.headers = (error.status or fault.status, error.body), error.headers
     return fault

@@ -18,6 +18,9 @@ from sluice.types import Channel
 _TELLING_LENGTH = 8
 """A part of a secret shorter than this is no secret, and may stand in any sentence."""
 
+MOST_HEADER_BYTES = 8_192
+"""All headers of an answer have to fit into 16,000 bytes on AWS, ours among them."""
+
 _ACCOUNT = re.compile(
     r"\b(?:account|billing|credits?|balance|subscription|invoice|pricing tier)\b"
     r"|\b(?:org|proj|project|acct|user|key|team|wrkspc|workspace|tenant)[-_][A-Za-z0-9]{5,}"
@@ -32,14 +35,15 @@ _OF_THE_REQUEST = frozenset({"request_id", "requestId", "id", "event_id", "@type
 
 
 def shown(headers: Mapping[str, str], allowed: Sequence[str], hidden: Iterable[str]) -> dict[str, str]:
-    """The provider's headers that `allowed` names, "name" or "beginning-*", but for those that hold a `hidden` text."""
-    secrets = tuple(hidden)
-    return {
-        name: value
-        for name, value in headers.items()
-        if any(name == one or (one.endswith("*") and name.startswith(one[:-1])) for one in allowed)
-        and not any(text in value for text in secrets)
-    }
+    """The provider's headers that `allowed` names, "name" or "beginning-*", but for those that hold a `hidden` text or do not fit."""
+    secrets, room, passed = tuple(hidden), MOST_HEADER_BYTES, {}
+    for name, value in headers.items():
+        is_allowed = any(name == one or (one.endswith("*") and name.startswith(one[:-1])) for one in allowed)
+        fits = len(name) + len(value) <= room
+        if is_allowed and fits and not any(text in value for text in secrets):
+            passed[name] = value
+            room -= len(name) + len(value)
+    return passed
 
 
 def as_said(error: ProviderError) -> tuple[int, bytes] | None:
