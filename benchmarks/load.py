@@ -40,6 +40,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "sizing.md"
 MODEL = "load"
 CREDIT_NANO = 10**10
+CATALOG_SECONDS = 10.0
 PROMPT, CHUNKS, PACE = 30, 40, 0.1
 COST_NANO = PROMPT * 1_000 + CHUNKS * 2_000
 """Of one stream: the price is 1 and 2 dollars per million tokens."""
@@ -108,9 +109,18 @@ def furnish(house: House, users: int) -> dict[str, str]:
         user = house.operate("POST", "/users", {"username": f"load-{number}"})["id"]
         house.operate("POST", f"/users/{user}/credit", {"usd": str(CREDIT_NANO // 10**9)})
         keys[user] = house.operate("POST", f"/users/{user}/keys", {"name": "load"})["key"]
-    # Being asked for its health makes the relay look at the catalog.
-    httpx.get(f"{house.url}/health?deep=1", trust_env=False).raise_for_status()
+    _await_model(house.url, next(iter(keys.values())))
     return keys
+
+
+def _await_model(url: str, key: str) -> None:
+    """Until the relay has looked at the catalog again, which it does every few seconds. Raises TimeoutError."""
+    deadline = time.monotonic() + CATALOG_SECONDS
+    asked = {"url": f"{url}/v1/models/{MODEL}", "headers": {"authorization": f"Bearer {key}"}}
+    while httpx.get(**asked, trust_env=False).status_code != 200:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the relay does not know the model {MODEL}")
+        time.sleep(0.1)
 
 
 # --- the clients ------------------------------------------------------------------------------------------------------
