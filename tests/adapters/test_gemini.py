@@ -444,7 +444,14 @@ def test_an_answer_the_model_spoilt_is_an_error(reason: str) -> None:
 
 @pytest.mark.parametrize(
     ("reason", "said"),
-    [("MAX_TOKENS", "length"), ("SPII", "content_filter"), ("OTHER", "stop"), ("NEW_ONE", "stop"), ("STOP", "stop")],
+    [
+        ("MAX_TOKENS", "length"),
+        ("CONTINUATION", "length"),
+        ("SPII", "content_filter"),
+        ("OTHER", "stop"),
+        ("NEW_ONE", "stop"),
+        ("STOP", "stop"),
+    ],
 )
 def test_a_reason_to_stop(reason: str, said: str) -> None:
     assert events(answer({"text": "x"}, finish=reason))[-1] == Finish(said)
