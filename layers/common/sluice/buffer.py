@@ -153,9 +153,14 @@ def _with_input(told: Usage, before: Usage | None) -> Usage:
     """A count that says nothing of the input leaves standing what was said of it before."""
     if told.input or before is None or not before.input:
         return told
-    kinds = {"cached": before.cached, "cache_write": before.cache_write}
-    kinds |= {"audio_input": before.audio_input, "image_input": before.image_input}
-    return replace(told, input=before.input, **kinds)
+    return replace(
+        told,
+        input=before.input,
+        cached=before.cached,
+        cache_write=before.cache_write,
+        audio_input=before.audio_input,
+        image_input=before.image_input,
+    )
 
 
 def _reason(choice: Choice, delta: Reasoning) -> None:
