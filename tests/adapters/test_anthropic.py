@@ -10,7 +10,7 @@ import pytest
 
 from sluice import adapters
 from sluice.errors import ProviderError
-from sluice.types import Channel, ChatRequest, Finish, Frame, Raw, Secret, ToolCall, UpstreamRequest
+from sluice.types import Channel, ChatRequest, Finish, Frame, Raw, Secret, Start, ToolCall, UpstreamRequest, Usage
 from tests.adapters.test_every_adapter import decoded, played
 
 RECORDED = Path(__file__).resolve().parents[3] / "shared" / "fixtures" / "anthropic"
@@ -419,6 +419,34 @@ def test_a_refusal_says_why() -> None:
     events = list(adapters.load("anthropic").adapter(0).feed(Frame(whole)))
     assert Raw({"refusal": "Not this."}) in events
     assert Finish("content_filter") in events
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("end_turn", "stop"),
+        ("stop_sequence", "stop"),
+        ("pause_turn", "stop"),
+        ("max_tokens", "length"),
+        ("model_context_window_exceeded", "length"),
+        ("tool_use", "tool_calls"),
+        ("refusal", "content_filter"),
+        ("new_one", "stop"),
+    ],
+)
+def test_a_reason_to_stop(reason: str, said: str) -> None:
+    told = {"type": "message_delta", "delta": {"stop_reason": reason}}
+    assert Finish(said) in adapters.load("anthropic").adapter(0).feed(Frame(json.dumps(told)))
+
+
+@pytest.mark.parametrize("usage", [{}, None, {"output_tokens": None}])
+def test_the_output_count_a_message_starts_with_only_holds_its_place(usage: Any) -> None:
+    adapter = adapters.load("anthropic").adapter(0)
+    details = {"output_tokens": 1, "output_tokens_details": {"thinking_tokens": 1}}
+    start = {"type": "message_start", "message": {"usage": {"input_tokens": 5, **details}}}
+    assert list(adapter.feed(Frame(json.dumps(start)))) == [Start(), Usage(5)]
+    end = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage}
+    assert list(adapter.feed(Frame(json.dumps(end)))) == [Finish("stop"), Usage(5)]
 
 
 def test_calls_are_numbered_among_themselves() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from sluice import adapters
 from sluice.errors import ProviderError
-from sluice.types import Channel, ChatRequest, Frame, Reasoning, Secret, UpstreamRequest
+from sluice.types import Channel, ChatRequest, Finish, Frame, Reasoning, Secret, UpstreamRequest
 from tests.adapters.aws_frames import event, exception
 from tests.adapters.test_every_adapter import decoded, played
 
@@ -279,6 +279,26 @@ def test_a_malformed_answer_is_no_success() -> None:
     adapter = adapters.load("bedrock").adapter(0)
     with pytest.raises(ProviderError, match="malformed"):
         list(adapter.feed(Frame('{"stopReason":"malformed_tool_use"}', "messageStop")))
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("end_turn", "stop"),
+        ("stop_sequence", "stop"),
+        ("max_tokens", "length"),
+        ("model_context_window_exceeded", "length"),
+        ("tool_use", "tool_calls"),
+        ("guardrail_intervened", "content_filter"),
+        ("content_filtered", "content_filter"),
+        ("new_one", "stop"),
+    ],
+)
+def test_a_reason_to_stop(reason: str, said: str) -> None:
+    streamed, whole = adapters.load("bedrock").adapter(0), adapters.load("bedrock").adapter(0)
+    told = {"stopReason": reason, "output": {"message": {"content": []}}}
+    assert list(streamed.feed(Frame(json.dumps(told), "messageStop"))) == [Finish(said)]
+    assert Finish(said) in whole.feed(Frame(json.dumps(told)))
 
 
 @NEEDS_RECORDINGS

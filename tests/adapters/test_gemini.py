@@ -11,7 +11,19 @@ import pytest
 from sluice import adapters
 from sluice.buffer import Buffer
 from sluice.errors import ProviderError
-from sluice.types import Channel, ChatRequest, Finish, Frame, Raw, Reasoning, Secret, Text, ToolCall, UpstreamRequest
+from sluice.types import (
+    Channel,
+    ChatRequest,
+    Finish,
+    Frame,
+    Raw,
+    Reasoning,
+    Secret,
+    Text,
+    ToolCall,
+    UpstreamRequest,
+    Usage,
+)
 
 CROSSINGS = (Path(__file__).resolve().parents[2] / "docs" / "crossings.md").read_text()
 OLD, NEW = "gemini-2.5-flash", "gemini-3-flash"
@@ -429,10 +441,11 @@ def test_a_signature_is_kept_on_a_call_and_after_a_text() -> None:
 
 def test_a_count_without_the_outputs_does_not_stand_for_what_came() -> None:
     adapter, buffer = adapters.load("gemini").adapter(0), Buffer()
-    told = {**answer({"text": "some text"}), "usageMetadata": {"promptTokenCount": 15, "totalTokenCount": 15}}
+    usage = {"promptTokenCount": 15, "thoughtsTokenCount": 40, "totalTokenCount": 55}
+    told = {**answer({"text": "some text"}), "usageMetadata": usage}
     for event in adapter.feed(Frame(json.dumps(told))):
         buffer.add(event)
-    assert (buffer.usage, buffer.output_tokens) == (None, 3)
+    assert (buffer.usage, buffer.told, buffer.output_tokens) == (None, Usage(15), 3)
 
 
 @pytest.mark.parametrize("reason", ["MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "MALFORMED_RESPONSE"])
@@ -444,7 +457,14 @@ def test_an_answer_the_model_spoilt_is_an_error(reason: str) -> None:
 
 @pytest.mark.parametrize(
     ("reason", "said"),
-    [("MAX_TOKENS", "length"), ("SPII", "content_filter"), ("OTHER", "stop"), ("NEW_ONE", "stop"), ("STOP", "stop")],
+    [
+        ("MAX_TOKENS", "length"),
+        ("CONTINUATION", "length"),
+        ("SPII", "content_filter"),
+        ("OTHER", "stop"),
+        ("NEW_ONE", "stop"),
+        ("STOP", "stop"),
+    ],
 )
 def test_a_reason_to_stop(reason: str, said: str) -> None:
     assert events(answer({"text": "x"}, finish=reason))[-1] == Finish(said)

@@ -11,7 +11,7 @@ import pytest
 
 from sluice import adapters
 from sluice.errors import ProviderError
-from sluice.types import Channel, ChatRequest, Frame, Raw, Secret, UpstreamRequest
+from sluice.types import Channel, ChatRequest, Finish, Frame, Raw, Secret, UpstreamRequest
 from tests.adapters.test_every_adapter import decoded, played
 
 RECORDED = Path(__file__).resolve().parents[3] / "shared" / "fixtures"
@@ -220,6 +220,21 @@ def test_baidu_takes_a_call_and_its_result_by_the_functions_name() -> None:
 def test_baidu_has_a_path_for_every_model() -> None:
     assert urlsplit(request("baidu_v1", {}, model="ERNIE-Speed-128K").url).path.endswith("/chat/ernie-speed-128k")
     assert urlsplit(request("baidu_v1", {}, model="ERNIE-Speed-8K").url).path.endswith("/chat/ernie_speed")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, "stop"),
+        ({"finish_reason": "normal"}, "stop"),
+        ({"is_truncated": True}, "length"),
+        ({"is_truncated": True, "finish_reason": "normal"}, "length"),
+        ({"is_truncated": False, "finish_reason": "content_filter"}, "content_filter"),
+    ],
+)
+def test_baidu_an_answer_cut_short_says_so(fields: dict[str, Any], said: str) -> None:
+    told = {"id": "as-1", "result": "x", **fields}
+    assert Finish(said) in adapters.load("baidu_v1").adapter(0).feed(Frame(json.dumps(told)))
 
 
 # --- Hunyuan's cloud API ---------------------------------------------------------------------------------------------

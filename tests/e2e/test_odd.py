@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from sluice import tokens
+from sluice.types import Entry, Secret, Usage
+from tests.adapters.aws_frames import event
 from tests.e2e.conftest import MESSAGES, Caller, House
 from tests.e2e.playback import Playback, Recording
 
@@ -181,6 +184,141 @@ async def test_a_count_that_cannot_be_is_as_good_as_none(
     assert entry.receipt.usage.source == "counted"
     assert -1_000_000 < entry.delta < 0
     assert "insufficient_quota" not in response.text
+
+
+WORDS = "one two three four five"
+
+
+def whole_and_streamed(protocol: str, usage: Any) -> tuple[bytes, bytes]:
+    """The same answer both ways. `usage` is what stands in its place; NOTHING where the place is not there."""
+    frames: list[tuple[str, Any]]
+    match protocol:
+        case "openai":
+            message = {"role": "assistant", "content": WORDS}
+            told = {"id": "x", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+            delta = {"index": 0, "delta": {"content": WORDS}, "finish_reason": "stop"}
+            frames = [("", {"id": "x", "choices": [delta]} | counts("usage", usage))]
+        case "anthropic":
+            told = {"type": "message", "stop_reason": "end_turn", "content": [{"type": "text", "text": WORDS}]}
+            block = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": WORDS}}
+            begun = {"type": "message_start", "message": {"id": "x", **counts("usage", usage)}}
+            end = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}
+            frames = [("", begun), ("", block), ("", end), ("", {"type": "message_stop"})]
+        case "gemini":
+            content = {"role": "model", "parts": [{"text": WORDS}]}
+            told = {"candidates": [{"content": content, "finishReason": "STOP", "index": 0}]}
+            frames = [("", told | counts("usageMetadata", usage))]
+            return json.dumps(frames[0][1]).encode(), sent(frames)
+        case _:
+            content = {"role": "assistant", "content": [{"text": WORDS}]}
+            told = {"output": {"message": content}, "stopReason": "end_turn"}
+            frames = [
+                ("messageStart", {"role": "assistant"}),
+                ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": WORDS}}),
+                ("messageStop", {"stopReason": "end_turn"}),
+                ("metadata", counts("usage", usage)),
+            ]
+    return json.dumps(told | counts("usage", usage)).encode(), sent(frames)
+
+
+NOTHING = object()
+
+
+def counts(name: str, usage: Any) -> dict[str, Any]:
+    return {} if usage is NOTHING else {name: usage}
+
+
+def sent(frames: list[tuple[str, Any]]) -> bytes:
+    """Frames with a name are AWS's, the others server-sent events."""
+    if any(name for name, _ in frames):
+        return b"".join(event(name, json.dumps(told).encode()) for name, told in frames)
+    return b"".join(f"data: {json.dumps(told)}\n\n".encode() for _, told in frames)
+
+
+async def answered(
+    house: House, playback: Playback, protocol: str, recording: Recording, *, stream: bool
+) -> tuple[tuple[int, int], Usage, Entry]:
+    """What OpenAI's client is told of an answer's tokens, what the receipt says of them, and the entry."""
+    caller, model = await house.caller(), await house.model()
+    tape = playback.tape(f"{model}-{protocol}", recording)
+    secret = {"secret": Secret("bedrock-api-key-1")} if protocol == "bedrock" else {}
+    base = {"openai": "/v1", "anthropic": "/v1", "gemini": "/v1beta"}.get(protocol, "")
+    await house.channel(model, type=protocol, endpoint=tape.url + base, **secret)
+    options = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+    body = {"model": model, "messages": MESSAGES, **options}
+    response = await caller.http.post("/v1/chat/completions", json=body)
+    assert WORDS in response.text
+    pieces = response.text.split("data: ")[1:-1] if stream else [response.text]
+    told = json.loads(pieces[-1]).get("usage") or {}
+    entry = await house.last_charge(caller)
+    assert entry.receipt is not None
+    return (told.get("prompt_tokens", 0), told.get("completion_tokens", 0)), entry.receipt.usage, entry
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("usage", [NOTHING, None, {}, []], ids=["missing", "null", "object", "list"])
+@pytest.mark.parametrize("protocol", ["anthropic", "bedrock"])
+async def test_an_answer_whose_count_says_nothing_is_counted(
+    house: House, playback: Playback, protocol: str, usage: Any, stream: bool
+) -> None:
+    whole, streamed = whole_and_streamed(protocol, usage)
+    recording = Recording(streamed if stream else whole, content_type=KINDS[protocol] if stream else "")
+    _, used, entry = await answered(house, playback, protocol, recording, stream=stream)
+    assert (used.source, used.output) == ("counted", tokens.count(WORDS, "m"))
+    assert used.input == tokens.count_prompt({"messages": MESSAGES}, "m")
+    assert entry.delta == -(used.input * 1_000 + used.output * 10_000)
+
+
+NAMES = {
+    "openai": ("prompt_tokens", "completion_tokens"),
+    "anthropic": ("input_tokens", "output_tokens"),
+    "gemini": ("promptTokenCount", "candidatesTokenCount"),
+    "bedrock": ("inputTokens", "outputTokens"),
+}
+KINDS = dict.fromkeys(NAMES, "text/event-stream") | {"bedrock": "application/vnd.amazon.eventstream"}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("halves", [(77, None), (None, 88), (0, 0)], ids=str)
+@pytest.mark.parametrize("protocol", NAMES)
+async def test_the_half_that_a_count_does_not_say_is_counted(
+    house: House, playback: Playback, protocol: str, halves: tuple[int | None, int | None], stream: bool
+) -> None:
+    usage = {name: half for name, half in zip(NAMES[protocol], halves, strict=True) if half is not None}
+    whole, streamed = whole_and_streamed(protocol, usage)
+    recording = Recording(streamed if stream else whole, content_type=KINDS[protocol] if stream else "")
+    told, used, entry = await answered(house, playback, protocol, recording, stream=stream)
+    said = halves[1] if not (stream and protocol == "anthropic") else None
+    expected = (
+        halves[0] or tokens.count_prompt({"messages": MESSAGES}, "m"),
+        said or tokens.count(WORDS, "m"),
+    )
+    assert (used.source, used.input, used.output) == ("counted", *expected)
+    assert entry.delta == -(used.input * 1_000 + used.output * 10_000)
+    if protocol != "openai" or stream:
+        assert told == expected
+
+
+async def test_a_stream_cut_before_its_count_is_charged_by_the_input_it_began_with(
+    house: House, playback: Playback
+) -> None:
+    _, streamed = whole_and_streamed("anthropic", {"input_tokens": 77, "output_tokens": 1})
+    body = streamed[: streamed.index(b'data: {"type": "message_delta"')]
+    recording = Recording(body + b": more\n\n", cut=len(body))
+    _, used, entry = await answered(house, playback, "anthropic", recording, stream=True)
+    assert entry.receipt is not None
+    assert entry.receipt.end_reason == "upstream_cut"
+    assert (used.source, used.input, used.output) == ("counted", 77, tokens.count(WORDS, "m"))
+
+
+async def test_an_answer_of_nothing_may_count_nothing(house: House, playback: Playback) -> None:
+    told = json.loads(GOOD) | {"usage": {"prompt_tokens": 3, "completion_tokens": 0}}
+    told["choices"][0] |= {"message": {"role": "assistant", "content": ""}, "finish_reason": "content_filter"}
+    caller, model = await played(house, playback, Recording(json.dumps(told).encode()))
+    await caller.http.post("/v1/chat/completions", json={"model": model, "messages": MESSAGES})
+    entry = await house.last_charge(caller)
+    assert entry.receipt is not None
+    assert (entry.receipt.usage.source, entry.delta) == ("provider", -3_000)
 
 
 async def test_reasoning_that_is_not_shown_is_paid_for(house: House, playback: Playback) -> None:

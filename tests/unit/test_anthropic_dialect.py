@@ -276,7 +276,8 @@ def test_a_mapped_model_keeps_the_clients_name() -> None:
 
 def streamed(events: list[Event], usage: Usage | None = None) -> list[Any]:
     made = encoder()
-    frames = [frame for event in events for frame in made.encode(event)] + list(made.end(usage))
+    charged = usage or next((event for event in events if isinstance(event, Usage)), None)
+    frames = [frame for event in events for frame in made.encode(event)] + list(made.end(charged))
     told = [json.loads(frame.data) for frame in frames]
     assert [frame.event for frame in frames] == [one["type"] for one in told]
     return told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,7 +66,7 @@ def test_the_cost_so_far_never_falls_while_content_comes(events: list[Event]) ->
         last = cost(buffer)
 
 
-@given(st.lists(CONTENT, max_size=20), st.integers(0, 500), st.integers(0, 500))
+@given(st.lists(CONTENT, max_size=20), st.integers(1, 500), st.integers(1, 500))
 def test_what_the_provider_says_at_the_end_is_what_counts(events: list[Event], given_in: int, given_out: int) -> None:
     buffer = filled([*events, Usage(given_in, given_out)])
     assert cost(buffer) == prices.cost(Usage(given_in, given_out), PRICE)
@@ -76,6 +77,37 @@ def test_usage_that_more_content_follows_is_not_the_last_word() -> None:
     assert buffer.usage is None
     buffer.add(Usage(5, 31))
     assert buffer.usage == Usage(5, 31)
+
+
+@pytest.mark.parametrize(
+    ("events", "told"),
+    [
+        ([Text("abc"), Usage(5, 0)], Usage(5)),
+        ([Reasoning("abc"), Usage(5, 0, units={"search": 1})], Usage(5, units={"search": 1})),
+        ([ToolCall(0, "a", "f"), Usage(5, 0, reasoning=4, audio_output=4)], Usage(5)),
+        ([Text("abc"), Usage(0, 2)], Usage(0, 2)),
+        ([Usage(0, 0, cached=3, cache_write=3, audio_input=3, image_input=3)], Usage()),
+        ([Usage(5, 2, cached=3, reasoning=1), Text("abc")], Usage(5, cached=3)),
+        ([Text("abc")], Usage()),
+    ],
+)
+def test_a_half_of_nothing_is_as_good_as_never_said(events: list[Event], told: Usage) -> None:
+    buffer = filled(events, prompt_tokens=9)
+    assert (buffer.usage, buffer.told) == (None, told)
+
+
+def test_output_that_was_not_told_is_estimated() -> None:
+    assert filled([Text("abcdef"), Usage(5, 0)]).output_tokens == 2
+
+
+def test_nothing_of_nothing_is_told() -> None:
+    assert filled([Finish("content_filter"), Usage(5, 0)], prompt_tokens=9).usage == Usage(5, 0)
+
+
+def test_halves_that_are_told_apart_are_a_whole() -> None:
+    first = Usage(5, 0, cached=1, cache_write=2, audio_input=3, image_input=4)
+    buffer = filled([first, Text("abc"), Usage(0, 2)], prompt_tokens=9)
+    assert buffer.usage == Usage(5, 2, cached=1, cache_write=2, audio_input=3, image_input=4)
 
 
 @given(st.lists(CONTENT, max_size=12))

@@ -345,10 +345,10 @@ DETAILS = [
 ]
 
 
-def written(events: list[Event], **fields: Any) -> list[dict[str, Any]]:
-    """The chunks a client is sent for these events."""
+def written(events: list[Event], usage: Usage | None = None, **fields: Any) -> list[dict[str, Any]]:
+    """The chunks a client is sent for these events, charged with `usage`."""
     encoder = GEMINI.encoder(read(**fields), "R", 0, "")
-    frames = [frame for event in events for frame in encoder.encode(event)] + list(encoder.end(Usage(1, 1)))
+    frames = [frame for event in events for frame in encoder.encode(event)] + list(encoder.end(usage or Usage(1, 1)))
     return [json.loads(frame.data) for frame in frames]
 
 
@@ -429,7 +429,7 @@ def test_a_body_without_ours_is_sent_on_untouched() -> None:
 
 
 def test_a_stream_ends_with_its_reason_and_usage_and_nothing_after() -> None:
-    chunks = written([Start("up", "x"), Text("a"), Text("b"), Finish("length"), Usage(10, 20, cached=3, reasoning=5)])
+    chunks = written([Start("up", "x"), Text("a"), Text("b"), Finish("length")], Usage(10, 20, cached=3, reasoning=5))
     assert [chunk["candidates"][0].get("finishReason") for chunk in chunks] == [None, None, "MAX_TOKENS"]
     assert chunks[-1]["usageMetadata"] == {
         "promptTokenCount": 10,
@@ -448,7 +448,7 @@ def test_usage_is_what_was_charged_where_the_provider_never_said() -> None:
 @pytest.mark.parametrize(("output", "reasoning"), [(5, 9), (0, 3), (9, 5)])
 def test_no_count_is_negative_and_the_total_is_their_sum(output: int, reasoning: int) -> None:
     used = Usage(4, output, reasoning=reasoning)
-    streamed = written([Text("a"), Finish("stop"), used])[-1]["usageMetadata"]
+    streamed = written([Text("a"), Finish("stop"), Usage(1)], used)[-1]["usageMetadata"]
     completion = Completion(Start(), {0: Choice("a")}, used)
     assert streamed == json.loads(GEMINI.encoder(read(), "R", 0, "").completion(completion))["usageMetadata"]
     counts = [streamed.get(f"{kind}TokenCount", 0) for kind in ("prompt", "candidates", "thoughts")]

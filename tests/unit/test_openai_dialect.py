@@ -51,6 +51,13 @@ def test_usage_in_a_chunk_with_choices_moves_to_the_end() -> None:
     assert (last["id"], last["choices"], last["usage"], done) == ("chatcmpl-9", [], usage, "[DONE]")
 
 
+def test_usage_that_was_counted_here_is_told_in_place_of_half_of_it() -> None:
+    relay = encoder(include_usage=True)
+    list(relay.relay(chunk(usage={"prompt_tokens": 1})))
+    last, _ = read(relay.end(Usage(1, 2, source="counted")))
+    assert (last["usage"]["prompt_tokens"], last["usage"]["completion_tokens"]) == (1, 2)
+
+
 def test_who_did_not_ask_sees_no_usage() -> None:
     relay = encoder()
     assert read(relay.relay(chunk(choices=[], usage={"prompt_tokens": 1}))) == []
@@ -73,7 +80,7 @@ def test_events_become_chunks_that_say_the_same_as_the_completion() -> None:
     frames = [frame for event in events for frame in made.encode(event)]
     for event in events:
         buffer.add(event)
-    chunks = read([*frames, *made.end(None)])
+    chunks = read([*frames, *made.end(buffer.usage)])
     deltas = [one["choices"][0]["delta"] for one in chunks[:-2]]
     assert deltas[0] == {"role": "assistant", "reasoning_content": "hm"}
     assert deltas[1] == {"content": "Hello"}

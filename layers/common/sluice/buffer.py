@@ -35,6 +35,8 @@ class Buffer:
     Tokens are the provider's where it said, else a high estimate on top of the last exact recount. `prompt_tokens` is the
     estimate of the request's input, used until the provider says. `most` bounds what it can say: a count above it is none, and
     kept in `unbelieved`. No answer has more tokens than bytes, so that what was received is always believed.
+
+    Input and output are said each for itself: a half of 0, though there is something of it, is as good as never said.
     """
 
     def __init__(self, prompt_tokens: int = 0, most: Usage = ANYTHING) -> None:
@@ -67,7 +69,7 @@ class Buffer:
                 self._call(event)
                 self._received(event.name + event.arguments)
             case Usage() if self.believes(event):
-                self._usage, self._usage_is_last = event, True
+                self._usage, self._usage_is_last = _with_input(event, self._usage), True
             case Usage():
                 self.unbelieved = event
             case Finish(reason, choice):
@@ -91,13 +93,26 @@ class Buffer:
 
     @property
     def usage(self) -> Usage | None:
-        """What the provider said it counted, once that covers everything received; None until then."""
-        return self._usage if self._usage_is_last else None
+        """What the provider said it counted, once both halves of it cover everything received; None until then."""
+        if self._usage is None or not self._usage_is_last:
+            return None
+        halves = (self._usage.input or not self.prompt_tokens) and (self._usage.output or not self._bytes)
+        return self._usage if halves else None
+
+    @property
+    def told(self) -> Usage:
+        """What the provider said of each half, kinds included. A half it never said, or not of all that came, is 0."""
+        told = self._usage or Usage()
+        if not told.input:
+            told = replace(told, cached=0, cache_write=0, audio_input=0, image_input=0)
+        if not told.output or not self._usage_is_last:
+            told = replace(told, output=0, reasoning=0, audio_output=0)
+        return told
 
     @property
     def output_tokens(self) -> int:
         """Output so far: the provider's count, else a high estimate."""
-        if self._usage and self._usage_is_last:
+        if self._usage and self._usage_is_last and self._usage.output:
             return self._usage.output
         return self._counted + -(-self._uncounted // BYTES_PER_TOKEN)
 
@@ -132,6 +147,20 @@ class Buffer:
         call.name = call.name or delta.name
         call.arguments += delta.arguments
         call.signature = call.signature or delta.signature
+
+
+def _with_input(told: Usage, before: Usage | None) -> Usage:
+    """A count that says nothing of the input leaves standing what was said of it before."""
+    if told.input or before is None or not before.input:
+        return told
+    return replace(
+        told,
+        input=before.input,
+        cached=before.cached,
+        cache_write=before.cache_write,
+        audio_input=before.audio_input,
+        image_input=before.image_input,
+    )
 
 
 def _reason(choice: Choice, delta: Reasoning) -> None:

@@ -159,8 +159,12 @@ class AnthropicAdapter(Attempt):
         self.done = True
 
     def _start(self, message: Mapping[str, Any]) -> Iterator[Event]:
-        self._count(message.get("usage") or {})
+        """The input is counted by now; what is said of the output only holds its place."""
+        usage = message.get("usage") or {}
+        self._count({name: value for name, value in usage.items() if not name.startswith("output_tokens")})
         yield Start(str(message.get("id") or ""), str(message.get("model") or ""))
+        if (told := _usage(self._usage)).input:
+            yield told
 
     def _block(self, index: int, block: Mapping[str, Any]) -> Iterator[Event]:
         match block.get("type"):

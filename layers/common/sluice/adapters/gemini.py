@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2s
 from typing import Any
 from urllib.parse import SplitResult, quote, urlsplit
@@ -193,11 +193,12 @@ class GeminiAdapter(Attempt):
         if not candidates and (answer.get("promptFeedback") or {}).get("blockReason"):
             self._candidates[0] = _Candidate(finished=True)
             yield Finish("content_filter")
-        if (usage := answer.get("usageMetadata")) and self._counted(usage):
-            yield _usage(usage)
+        if usage := answer.get("usageMetadata"):
+            told = _usage(usage)
+            yield told if self._counted(usage) else replace(told, output=0, reasoning=0, audio_output=0)
 
     def _counted(self, usage: Mapping[str, Any]) -> bool:
-        """Whether the count covers what has come: some models tell the output's only at the end."""
+        """Whether the output's count covers what has come: some models tell it only at the end."""
         return "candidatesTokenCount" in usage or all(one.finished for one in self._candidates.values())
 
     def _candidate(self, candidate: Mapping[str, Any]) -> Iterator[Event]:

@@ -445,7 +445,6 @@ class AnthropicEncoder:
         self._last: Frame | None = None
         self._open = _Open()
         self._reason = "stop"
-        self._usage: Usage | None = None
 
     def relay(self, frame: Frame) -> Iterable[Frame]:
         self._relayed = True
@@ -463,11 +462,9 @@ class AnthropicEncoder:
         match event:
             case Start():
                 return self._begin()
-            case Usage():
-                self._usage = event
             case Finish(reason):
                 self._reason = reason
-            case Raw():
+            case Usage() | Raw():
                 pass
             case _ if event.choice == 0:
                 return self._content(event)
@@ -479,7 +476,7 @@ class AnthropicEncoder:
             yield from self._close_calls()
             yield from self._close()
             delta = {"stop_reason": _stop_reason(self._reason, self._open.calls), "stop_sequence": None}
-            yield _frame({"type": "message_delta", "delta": delta, "usage": _usage(self._usage or usage or Usage())})
+            yield _frame({"type": "message_delta", "delta": delta, "usage": _usage(usage or Usage())})
         yield self._last or _frame({"type": "message_stop"})
 
     def whole(self, frame: Frame) -> bytes:

@@ -520,7 +520,6 @@ class GeminiEncoder:
         thinking = config.get("thinkingConfig") or config.get("thinking_config") or {}
         self._shows_thoughts = bool(thinking.get("includeThoughts") or thinking.get("include_thoughts"))
         self._writing: dict[int, _Writing] = {}
-        self._usage: Usage | None = None
 
     def relay(self, frame: Frame) -> Iterable[Frame]:
         return (Frame(self.whole(frame).decode()) if self._alias else frame,)
@@ -553,12 +552,11 @@ class GeminiEncoder:
     def end(self, usage: Usage | None) -> Iterable[Frame]:
         if not self._writing:
             return
-        told = self._usage or usage
         candidates = [
             {"content": {"parts": [{"text": ""}], "role": "model"}, "finishReason": _reason(one), "index": index}
             for index, one in sorted(self._writing.items())
         ]
-        yield _frame({"candidates": candidates, **({"usageMetadata": _usage(told)} if told else {}), **self._tail})
+        yield _frame({"candidates": candidates, **({"usageMetadata": _usage(usage)} if usage else {}), **self._tail})
 
     def whole(self, frame: Frame) -> bytes:
         if not self._alias:

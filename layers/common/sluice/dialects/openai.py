@@ -131,10 +131,7 @@ class OpenAIEncoder:
 
     def encode(self, event: Event) -> Iterable[Frame]:
         match event:
-            case Start():
-                return ()
-            case Usage():
-                self._usage = _usage(event)
+            case Start() | Usage():
                 return ()
             case Finish(reason, choice):
                 return (self._chunk(choice, {}, reason),)
@@ -146,7 +143,8 @@ class OpenAIEncoder:
             return (_DONE,)
         if self._last:
             return (self._last, _DONE)
-        told = self._usage or (_usage(usage) if usage else None)
+        believed = self._usage and not (usage and usage.source == "counted")
+        told = self._usage if believed or usage is None else _usage(usage)
         return (_frame({**self._head, "choices": [], "usage": told}), _DONE)
 
     def whole(self, frame: Frame) -> bytes:

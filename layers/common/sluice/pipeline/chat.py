@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Iterable
 from contextlib import aclosing
+from dataclasses import replace
 from functools import cache
 from itertools import chain
 from typing import Any, Protocol, cast
@@ -139,13 +140,14 @@ class ChatExchange(Exchange):
             self._body = recorder.completion(self._buffer.completion(self._usage))
 
     async def _used(self) -> Usage:
-        """The provider's count, or else our own tokenizer's of the request and of the answer as far as it came."""
+        """The provider's count; of a half it never said our own tokenizer's, of the request or of the answer so far."""
         usage = self._buffer.usage
         if usage is None:
             self._disbelieve(self._buffer.unbelieved, self._buffer.most)
-            prompt = await asyncio.to_thread(tokens.count_prompt, self._request.body, self._model)
-            output = await asyncio.to_thread(self._buffer.recount, self._count)
-            usage = Usage(prompt, output, source="counted")
+            told = self._buffer.told
+            given = told.input or await asyncio.to_thread(tokens.count_prompt, self._request.body, self._model)
+            made = told.output or await asyncio.to_thread(self._buffer.recount, self._count)
+            usage = replace(told, input=given, output=made, source="counted")
         return usage
 
     def _count(self, text: str) -> int:
