@@ -531,3 +531,34 @@ async def test_anthropics_client_runs_a_tool_loop_on_a_gemini_channel(
     signatures = [part.get("thoughtSignature") for part in spoken["parts"] if "functionCall" in part]
     assert signatures == ["EpwICpkIAXLI2nx+/A==", None]
     assert [part["functionResponse"]["name"] for part in told["parts"]] == ["get_weather", "get_time"]
+
+
+# --- a picture in an answer ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_a_picture_that_was_paid_reaches_every_client(
+    house: House, playback: Playback, caller: Caller, streams: bool
+) -> None:
+    blob = base64.b64encode(PIXEL).decode()
+    said = answered({"inlineData": {"mimeType": "image/png", "data": blob}})
+    model, _ = await channel(house, playback, *[b"data: " + said + b"\n\n" if streams else said] * 2)
+    asked: Any = {"role": "user", "content": ASKED}
+    async with anthropic.AsyncAnthropic(base_url=house.url, api_key=caller.key, max_retries=0) as claude:
+        if streams:
+            async with claude.messages.stream(model=model, max_tokens=50, messages=[asked]) as stream:
+                message = await stream.get_final_message()
+        else:
+            message = await claude.messages.create(model=model, max_tokens=50, messages=[asked])
+    (block,) = message.content
+    assert block.model_dump(include={"type", "text"}) == {
+        "type": "text",
+        "text": f"![picture](data:image/png;base64,{blob})",
+    }
+    if streams:
+        async with caller.sdk.responses.stream(model=model, input=ASKED) as events:
+            response: Any = await events.get_final_response()
+    else:
+        response = await caller.sdk.responses.create(model=model, input=ASKED)
+    (item,) = response.output
+    assert (item.type, item.status, item.result) == ("image_generation_call", "completed", blob)

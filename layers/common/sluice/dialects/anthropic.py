@@ -19,6 +19,7 @@ import orjson
 
 from sluice.dialects._base import Route
 from sluice.dialects._checks import boolean, integer, json_object, mapping, model_name
+from sluice.dialects._pictures import addresses, as_text, from_text, inline
 from sluice.errors import BadRequest, SluiceError
 from sluice.types import (
     Call,
@@ -138,6 +139,8 @@ class _Reading:
     """One body being read. `native` names what only Anthropic understands, `dropped` what other providers do without."""
 
     def __init__(self, fields: dict[str, Any]) -> None:
+        if isinstance(fields.get("messages"), list) and (moved := _moved(fields["messages"])):
+            fields = {**fields, "messages": moved}
         self._fields = {name: value for name, value in fields.items() if value is not None}
         self._given = fields
         self._foreign = False
@@ -317,6 +320,33 @@ class _Reading:
         return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
 
+_MOVED: Mapping[str, Any] = {"type": "text", "text": "[picture]"}
+_MOVED_HEAD: Mapping[str, Any] = {"type": "text", "text": "The pictures of the answer above:"}
+
+
+def _moved(messages: Sequence[Any]) -> list[Any]:
+    """The messages with pictures of an answer, which it had as text, as images of the user's next; empty where there are none."""
+    made, shown, found = [], [], False
+    for message in messages:
+        content = message.get("content") if isinstance(message, Mapping) else None
+        if isinstance(content, list) and message.get("role") == "assistant" and message is not messages[-1]:
+            urls = [from_text(block.get("text")) if isinstance(block, Mapping) else "" for block in content]
+            if any(urls):
+                content = [_MOVED if url else block for url, block in zip(urls, content, strict=True)]
+                message, found = {**message, "content": content}, True
+                shown += [_image(url) for url in urls if url]
+        elif shown and isinstance(content, str | list) and message.get("role") == "user":
+            said = [{"type": "text", "text": content}] if isinstance(content, str) else content
+            message, shown = {**message, "content": [*said, _MOVED_HEAD, *shown]}, []
+        made.append(message)
+    return made if found and not shown else []
+
+
+def _image(url: str) -> dict[str, Any]:
+    kind, data = inline(url)
+    return {"type": "image", "source": {"type": "base64", "media_type": kind, "data": data}}
+
+
 def _blocks(content: Any, where: str) -> list[Mapping[str, Any]]:
     if content is None:
         return []
@@ -467,6 +497,8 @@ class AnthropicEncoder:
                 self._usage = event
             case Finish(reason):
                 self._reason = reason
+            case Raw(data, 0):
+                return self._pictures(data)
             case Raw():
                 pass
             case _ if event.choice == 0:
@@ -521,6 +553,16 @@ class AnthropicEncoder:
                 yield from self._reasoning(event)
             case ToolCall():
                 yield from self._tool_call(event)
+
+    def _pictures(self, data: Mapping[str, Any]) -> Iterator[Frame]:
+        """Each in a block of text by itself: an answer has none for pictures."""
+        for url in addresses(data):
+            yield from self._begin()
+            if self._open.kind == "tool_use":
+                yield from self._close_calls()
+            yield from self._block({"type": "text", "text": ""})
+            yield self._delta({"type": "text_delta", "text": as_text(url)})
+            yield from self._close()
 
     def _reasoning(self, event: Reasoning) -> Iterator[Frame]:
         if event.data:
@@ -600,6 +642,8 @@ def _content(choice: Choice, answer_id: str) -> Iterator[dict[str, Any]]:
             yield {"type": "thinking", "thinking": detail["text"], "signature": _MARK + detail["signature"]}
     if choice.text:
         yield {"type": "text", "text": choice.text}
+    for extra in choice.extras:
+        yield from ({"type": "text", "text": as_text(url)} for url in addresses(extra.data))
     for index, call in enumerate(choice.tool_calls):
         call_id = call.id or f"toolu_{answer_id}_{index}"
         if call.signature:

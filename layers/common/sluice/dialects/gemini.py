@@ -18,6 +18,7 @@ import orjson
 
 from sluice.dialects._base import Route
 from sluice.dialects._checks import integer, json_object
+from sluice.dialects._pictures import addresses, inline
 from sluice.errors import BadRequest, SluiceError
 from sluice.types import (
     Call,
@@ -670,10 +671,10 @@ def _chance(row: Mapping[str, Any]) -> dict[str, Any]:
 def _images(data: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The images among what has no event of its own, as parts. Anything else there has no place here."""
     parts = []
-    for image in data.get("images") or ():
-        head, comma, blob = str((image.get("image_url") or {}).get("url") or "").partition(";base64,")
-        if comma:
-            parts.append({"inlineData": {"mimeType": head.removeprefix("data:"), "data": blob}})
+    for url in addresses(data):
+        kind, blob = inline(url)
+        if blob:
+            parts.append({"inlineData": {"mimeType": kind, "data": blob}})
     return parts
 
 

@@ -322,6 +322,7 @@ _REQUIRED: Mapping[str, tuple[str, ...]] = {
     "custom_tool_call": ("call_id", "name", "input"),
     "custom_tool_call_output": ("call_id",),
     "reasoning": (),
+    "image_generation_call": (),
     "item_reference": ("id",),
 }
 
@@ -389,8 +390,11 @@ def _messages(
         thread.messages.append({"role": "system", "content": instructions})
     for place, item in enumerate(items):
         thread.add(item, f"input[{place}]")
-    thread.close()
+    thread.end()
     return thread.messages
+
+
+_SHOWN: Mapping[str, Any] = {"type": "text", "text": "The pictures of the answer above:"}
 
 
 class _Thread:
@@ -400,15 +404,18 @@ class _Thread:
         self.messages: list[dict[str, Any]] = []
         self._lost = lost
         self._turn: dict[str, Any] = {}
+        self._shown: list[dict[str, Any]] = []
 
     def add(self, item: Mapping[str, Any], where: str) -> None:
         match item["type"]:
             case "message" if item["role"] == "assistant":
                 self._say(_parts(item["content"], f"{where}.content"))
             case "message":
-                self._put({"role": item["role"], "content": _content(item["content"], f"{where}.content")})
+                self._put({"role": item["role"], "content": self._with_shown(item, f"{where}.content")})
             case "reasoning":
                 self._think(item)
+            case "image_generation_call" if item.get("result"):
+                self._show(item)
             case "function_call":
                 self._call(item, {"name": item["name"], "arguments": item["arguments"]}, "function")
             case "custom_tool_call":
@@ -417,11 +424,29 @@ class _Thread:
                 content = _content(item["output"], f"{where}.output")
                 self._put({"role": "tool", "tool_call_id": item["call_id"], "content": content})
 
+    def end(self) -> None:
+        """Says what waits for a message after it."""
+        self.close()
+        if self._shown:
+            self.messages.append({"role": "user", "content": [_SHOWN, *self._shown]})
+
     def close(self) -> None:
         if self._turn:
             parts = self._turn.pop("content", [])
             self.messages.append({"role": "assistant", "content": _flat(parts) if parts else None, **self._turn})
             self._turn = {}
+
+    def _show(self, item: Mapping[str, Any]) -> None:
+        """A picture of the assistant's. Providers take pictures only from the user, who so says it in the next message."""
+        kind, data = item.get("output_format") or "png", _text(item, "result", "input[]")
+        self._shown.append({"type": "image_url", "image_url": {"url": f"data:image/{kind};base64,{data}"}})
+        self._turn.setdefault("content", []).append({"type": "text", "text": "[picture]"})
+
+    def _with_shown(self, item: Mapping[str, Any], where: str) -> Any:
+        if item["role"] != "user" or not self._shown:
+            return _content(item["content"], where)
+        shown, self._shown = self._shown, []
+        return [*_parts(item["content"], where), _SHOWN, *shown]
 
     def _put(self, message: dict[str, Any]) -> None:
         self.close()
