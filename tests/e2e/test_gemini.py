@@ -488,12 +488,12 @@ async def test_a_bad_address_of_an_image_is_the_clients_fault_in_its_own_format(
     message = {"model": model, "max_tokens": 5, "messages": [{"role": "user", "content": [block]}]}
     by_anthropic = await caller.http.post("/v1/messages", json=message)
     assert (by_anthropic.status_code, by_anthropic.json()["error"]["type"]) == (400, "invalid_request_error")
-    assert "messages[0].content[0].image_url" in by_anthropic.json()["error"]["message"]
+    assert "messages[0].content[0].source.url" in by_anthropic.json()["error"]["message"]
     asked = {"model": model, "input": [{"role": "user", "content": [{"type": "input_image", "image_url": url}]}]}
     by_responses = await caller.http.post("/v1/responses", json=asked)
     assert (by_responses.status_code, by_responses.json()["error"]["param"]) == (
         400,
-        "messages[0].content[0].image_url",
+        "input[0].content[0].image_url",
     )
     assert not tape.calls
 

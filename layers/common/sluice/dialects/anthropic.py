@@ -20,6 +20,7 @@ import orjson
 from sluice.dialects._base import Route
 from sluice.dialects._checks import boolean, integer, json_object, mapping, model_name
 from sluice.dialects._pictures import addresses, as_text, from_text, inline
+from sluice.dialects._words import Says
 from sluice.errors import BadRequest, SluiceError
 from sluice.types import (
     Call,
@@ -64,6 +65,21 @@ _STOP_REASONS: Mapping[str, str] = {
 }
 
 
+_SAYS: Says = {
+    "max_completion_tokens": ("max_tokens",),
+    "stop": ("stop_sequences",),
+    "reasoning_effort": ("output_config.effort", "thinking"),
+    "response_format": ("output_config.format",),
+    "parallel_tool_calls": ("tool_choice.disable_parallel_tool_use",),
+    "messages": ("messages",),
+    "messages[].reasoning_content": ("messages[].content[].thinking",),
+    "messages[].reasoning_details": ("messages[].content[].signature",),
+    "messages[].tool_calls[].extra_content": ("messages[].content[].data",),
+    "messages[].extra_content": ("messages[].content[].data",),
+    "messages[].cache_control": ("messages[].content[].cache_control",),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class AnthropicDialect:
     name: str = "anthropic"
@@ -74,6 +90,7 @@ class AnthropicDialect:
         Route("GET", "/v1/models/{model:path}", "model"),
     )
 
+    says: Says = field(default_factory=lambda: _SAYS)
     shows: tuple[str, ...] = ("request-id", "anthropic-ratelimit-*", "anthropic-fast-*", "anthropic-priority-*")
 
     def claims(self, headers: Mapping[str, str]) -> bool:

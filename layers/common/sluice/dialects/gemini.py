@@ -19,6 +19,7 @@ import orjson
 from sluice.dialects._base import Route
 from sluice.dialects._checks import integer, json_object
 from sluice.dialects._pictures import addresses, inline
+from sluice.dialects._words import Says
 from sluice.errors import BadRequest, SluiceError
 from sluice.types import (
     Call,
@@ -87,6 +88,25 @@ _NATIVE = frozenset({"cachedContent", "continuationToken"})
 _PART_EXTRAS = frozenset({"videoMetadata", "partMetadata", "mediaResolution", "mediaProcessing"})
 _MODES: Mapping[str, str] = {"NONE": "none", "AUTO": "auto", "VALIDATED": "auto", "ANY": "required"}
 
+_SAYS: Says = {
+    **{ours: (f"generationConfig.{theirs}",) for theirs, ours in _SAID_AS.items()},
+    "n": ("generationConfig.candidateCount",),
+    "max_completion_tokens": ("generationConfig.maxOutputTokens",),
+    "reasoning_effort": ("generationConfig.thinkingConfig",),
+    "modalities": ("generationConfig.responseModalities",),
+    "response_format": (
+        "generationConfig.responseJsonSchema",
+        "generationConfig.responseSchema",
+        "generationConfig.responseMimeType",
+    ),
+    "tool_choice": ("toolConfig.functionCallingConfig",),
+    "messages": ("contents",),
+    "messages[].reasoning_content": ("contents[].parts[].thought",),
+    "messages[].reasoning_details": ("contents[].parts[].thoughtSignature",),
+    "messages[].tool_calls[].extra_content": ("contents[].parts[].thoughtSignature",),
+    "messages[].extra_content": ("contents[].parts[].thoughtSignature",),
+}
+
 # Tokens of a thinking budget up to which each word for effort goes: as Google's own compatible endpoint has it.
 _EFFORTS = ((0, "none"), (1024, "low"), (8192, "medium"))
 
@@ -106,6 +126,7 @@ class GeminiDialect:
         )
     )
 
+    says: Says = field(default_factory=lambda: _SAYS)
     shows: tuple[str, ...] = ("server-timing", "x-gemini-*")
 
     def claims(self, headers: Mapping[str, str]) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -17,6 +17,7 @@ import orjson
 from sluice.dialects._base import Route
 from sluice.dialects._checks import boolean, integer, json_object, model_name
 from sluice.dialects._responses import ENCRYPTED, Replay, ResponsesEncoder, error_of, opened, skeleton
+from sluice.dialects._words import Says
 from sluice.dialects.openai import DIALECT as OPENAI
 from sluice.errors import BadRequest, NotFound, SluiceError
 from sluice.types import (
@@ -65,6 +66,21 @@ _ITEM = re.compile(r"[a-z]+_([0-9a-f]{27})[oi]\d+")
 _PAGE, _LONGEST_PAGE = 20, 100
 
 
+_SAYS: Says = {
+    "max_completion_tokens": ("max_output_tokens",),
+    "response_format": ("text.format",),
+    "verbosity": ("text.verbosity",),
+    "reasoning_effort": ("reasoning.effort",),
+    "logprobs": ("include",),
+    "messages": ("input",),
+    "messages[].reasoning_content": ("input[].summary",),
+    "messages[].reasoning_details": ("input[].encrypted_content",),
+    "messages[].tool_calls[].extra_content": ("input[].extra_content",),
+    "messages[].extra_content": ("input[].extra_content",),
+    "messages[].cache_control": ("input[].content[].cache_control",),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class ResponsesDialect:
     name: str = "responses"
@@ -76,6 +92,8 @@ class ResponsesDialect:
         Route("POST", "/v1/responses/{answer_id}/cancel", "cancel"),
         Route("GET", "/v1/responses/{answer_id}/input_items", "asked"),
     )
+
+    says: Says = field(default_factory=lambda: _SAYS)
 
     def claims(self, headers: Mapping[str, str]) -> bool:
         return False
