@@ -62,7 +62,7 @@ def test_counting_needs_no_cap() -> None:
         ({"system": {"text": "x"}}, "system"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"stream": 1}, "stream"),
-        ({"tools": ["x"]}, "tools"),
+        ({"tools": ["x"]}, "tools[0]"),
         ({"thinking": "hard"}, "thinking"),
         ({"tool_choice": "auto", "tools": [{"name": "f"}]}, "tool_choice"),
         ({"output_config": []}, "output_config"),

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from sluice.dialects._base import Route
-from sluice.dialects._checks import boolean, integer, json_object, mapping, model_name
+from sluice.dialects._checks import NUMBER, STRING, Shape, boolean, integer, json_object, mapping, model_name, shaped
 from sluice.dialects._pictures import addresses, as_text, from_text, inline
 from sluice.dialects._words import Says
 from sluice.errors import BadRequest, SluiceError
@@ -64,6 +64,22 @@ _STOP_REASONS: Mapping[str, str] = {
     "content_filter": "refusal",
 }
 
+
+_BLOCK: Shape = {
+    **dict.fromkeys(("type", "text", "id", "name", "tool_use_id", "thinking", "signature"), STRING),
+    "source": (STRING, dict.fromkeys(("type", "url", "media_type"), STRING)),
+}
+_SHAPE: Shape = {
+    **dict.fromkeys(("temperature", "top_p", "top_k"), NUMBER),
+    "stop_sequences": [STRING],
+    "system": (STRING, [_BLOCK]),
+    "messages": [{"content": (STRING, [_BLOCK])}],
+    "output_config": {"effort": STRING, "format": {"type": STRING, "schema": {}}},
+    "thinking": {"type": STRING},
+    "tools": [{"name": STRING, "description": STRING, "input_schema": {}}],
+    "tool_choice": {"type": STRING, "name": STRING},
+}
+"""The types of the fields that are read here. Every other field goes on as it is."""
 
 _SAYS: Says = {
     "max_completion_tokens": ("max_tokens",),
@@ -174,6 +190,7 @@ class _Reading:
             made["max_completion_tokens"] = cap
         if fields.get("stop_sequences"):
             made["stop"] = fields["stop_sequences"]
+        shaped(fields, _SHAPE)
         made |= {name: fields[name] for name in ("temperature", "top_p", "top_k") if name in fields}
         made |= self._tools() | self._reasoning() | self._format()
         self.dropped += sorted(fields.keys() - _CARRIED - set(_NATIVE))

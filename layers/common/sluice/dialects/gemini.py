@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from sluice.dialects._base import Route
-from sluice.dialects._checks import integer, json_object
+from sluice.dialects._checks import BOOLEAN, NUMBER, STRING, WHOLE, Shape, integer, json_object, shaped
 from sluice.dialects._pictures import addresses, inline
 from sluice.dialects._words import Says
 from sluice.errors import BadRequest, SluiceError
@@ -87,6 +87,25 @@ _NATIVE = frozenset({"cachedContent", "continuationToken"})
 """Fields of the body that change what is asked."""
 _PART_EXTRAS = frozenset({"videoMetadata", "partMetadata", "mediaResolution", "mediaProcessing"})
 _MODES: Mapping[str, str] = {"NONE": "none", "AUTO": "auto", "VALIDATED": "auto", "ANY": "required"}
+
+_PART: Shape = {
+    "text": STRING,
+    "inlineData": {"mimeType": STRING, "data": STRING},
+    "fileData": {"mimeType": STRING, "fileUri": STRING},
+    "functionCall": {"name": STRING, "args": {}, "id": STRING},
+    "functionResponse": {"name": STRING, "response": {}, "id": STRING},
+    "thoughtSignature": STRING,
+}
+_CONFIG: Shape = {
+    **dict.fromkeys(("temperature", "topP", "topK", "presencePenalty", "frequencyPenalty"), NUMBER),
+    **dict.fromkeys(("seed", "logprobs"), WHOLE),
+    "responseLogprobs": BOOLEAN,
+    "responseMimeType": STRING,
+    "stopSequences": [STRING],
+    "responseSchema": {},
+    "responseModalities": [STRING],
+}
+"""The types of the fields that are read here, by their camelCase names. Every other field goes on as it is."""
 
 _SAYS: Says = {
     **{ours: (f"generationConfig.{theirs}",) for theirs, ours in _SAID_AS.items()},
@@ -267,6 +286,7 @@ class _Reading:
 
     def _config(self) -> dict[str, Any]:
         config = _named(self._fields.get("generationConfig") or {}, "generationConfig")
+        shaped(config, _CONFIG, "generationConfig")
         unplaced = config.keys() - _SAID_AS.keys() - _READ
         self.dropped += [f"generationConfig.{name}" for name in sorted(unplaced)]
         made = {ours: config[theirs] for theirs, ours in _SAID_AS.items() if theirs in config}
@@ -334,7 +354,10 @@ class _Turns:
 
     def _parts(self, content: Any, where: str) -> list[tuple[str, dict[str, Any]]]:
         parts = _listed(_named(content, where).get("parts"), f"{where}.parts")
-        return [(f"{where}.parts[{at}]", _named(part, f"{where}.parts[{at}]")) for at, part in enumerate(parts)]
+        named = [(f"{where}.parts[{at}]", _named(part, f"{where}.parts[{at}]")) for at, part in enumerate(parts)]
+        for place, part in named:
+            shaped(part, _PART, place)
+        return named
 
     def _asked(self, parts: Sequence[tuple[str, dict[str, Any]]]) -> None:
         """A turn of the user's: the results of tools come before what else it says."""

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from sluice.dialects._base import Route
-from sluice.dialects._checks import boolean, integer, json_object, model_name
+from sluice.dialects._checks import NUMBER, STRING, WHOLE, Shape, boolean, integer, json_object, model_name, shaped
 from sluice.dialects._responses import ENCRYPTED, Replay, ResponsesEncoder, error_of, opened, skeleton
 from sluice.dialects._words import Says
 from sluice.dialects.openai import DIALECT as OPENAI
@@ -65,6 +65,19 @@ _RESPONSE = re.compile(r"resp_[0-9a-f]{27}")
 _ITEM = re.compile(r"[a-z]+_([0-9a-f]{27})[oi]\d+")
 _PAGE, _LONGEST_PAGE = 20, 100
 
+
+_SHAPE: Shape = {
+    **dict.fromkeys(("temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty"), NUMBER),
+    **dict.fromkeys(("top_logprobs", "seed"), WHOLE),
+    **dict.fromkeys(("service_tier", "truncation"), STRING),
+    "stop": (STRING, [STRING]),
+    "include": [STRING],
+    "text": {"verbosity": STRING, "format": (STRING, {"type": STRING, "name": STRING, "schema": {}})},
+    "reasoning": {"effort": STRING},
+    "tools": [{"type": STRING, "name": STRING, "description": STRING, "parameters": {}, "format": {}}],
+    "tool_choice": (STRING, {"type": STRING, "name": STRING, "mode": STRING, "tools": [(STRING, {})]}),
+}
+"""The types of the fields that are read here; those of items are checked where they are read. Every other field goes on as it is."""
 
 _SAYS: Says = {
     "max_completion_tokens": ("max_output_tokens",),
@@ -192,6 +205,7 @@ def _refuse(fields: Mapping[str, Any]) -> None:
     for name in ("tools", "include"):
         if fields.get(name) is not None and not isinstance(fields[name], list):
             raise BadRequest(f"`{name}` must be a list.", param=name)
+    shaped(fields, _SHAPE)
     for name in ("instructions", "previous_response_id"):
         if fields.get(name) is not None and not isinstance(fields[name], str):
             raise BadRequest(f"`{name}` must be a text.", param=name)
@@ -523,9 +537,10 @@ def _part(part: Any, where: str) -> dict[str, Any]:
             made = {"type": "image_url", "image_url": {"url": _text(part, "image_url", where), **detail}}
         case "input_file":
             names = ("file_data", "file_url", "file_id", "filename")
-            made = {"type": "file", "file": {name: part[name] for name in names if part.get(name)}}
+            made = {"type": "file", "file": {name: _text(part, name, where) for name in names if part.get(name)}}
         case "input_audio":
-            made = {"type": "input_audio", "input_audio": part.get("input_audio")}
+            shaped(part, {"input_audio": {"data": STRING, "format": STRING}}, where)
+            made = {"type": "input_audio", "input_audio": part.get("input_audio") or {}}
         case _:
             message = (
                 f"`{where}.type` must be one of input_text, input_image, input_file, input_audio, output_text, refusal."
