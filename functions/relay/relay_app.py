@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import cast
 
 import orjson
@@ -252,12 +253,33 @@ def _error(dialect: Dialect, error: SluiceError, request_id: str) -> Response:
 async def _unrouted(request: Request, error: Exception) -> Response:
     status, allowed = (error.status_code, error.headers) if isinstance(error, HTTPException) else (500, None)
     told = NotFound(f"There is no {request.method} {request.url.path} here.", code="not_found")
-    headers, spoken = _credited(request), map(dialects.load, sorted(dialects.available()))
-    dialect = next((one for one in spoken if one.claims(headers)), dialects.load("openai"))
+    headers, spoken = _credited(request), sorted(_nearest(request.url.path))
+    loaded = [dialects.load(name) for name in spoken]
+    claiming = (one for one in loaded if len(loaded) == 1 or one.claims(headers))
+    dialect = next(claiming, dialects.load("openai"))
     rng = random.SystemRandom()
     here = trail.begin(_new_id(rng), headers, rng.getrandbits)
     _report(here, _method(request), "", status, told, 0)
     return _json(dialect.error(told, here.request_id), status, {**(allowed or {}), **_told(here)})
+
+
+def _nearest(path: str) -> frozenset[str]:
+    """The dialects that speak in the deepest folder of a path where any does."""
+    steps, folders = path.split("/"), _folders()
+    return next(folders[deep] for end in range(len(steps), 0, -1) if (deep := tuple(steps[:end])) in folders)
+
+
+@cache
+def _folders() -> Mapping[tuple[str, ...], frozenset[str]]:
+    """Each folder of a route, up to its first parameter, and the dialects that speak in it."""
+    routes = [(route.path, name) for name in dialects.available() for route in dialects.load(name).routes]
+    calls = map(endpoints.load, endpoints.available())
+    folders: dict[tuple[str, ...], frozenset[str]] = {("",): dialects.available()}
+    for path, name in [*routes, *((path, call.dialect) for call in calls for path in call.paths)]:
+        steps = path.partition("{")[0].rstrip("/").split("/")
+        for end in range(1, len(steps) + 1):
+            folders[(*steps[:end],)] = folders.get((*steps[:end],), frozenset()) | {name}
+    return folders
 
 
 def _method(request: Request) -> str:

@@ -374,3 +374,36 @@ async def test_a_secret_that_buys_no_token_is_an_auth_error_without_its_words(ho
         await streamed(caller, model)
     assert "unknown client id" not in str(met.value)
     assert len(tape.calls) == 1
+
+
+async def test_a_refusal_names_what_the_client_sent(house: House) -> None:
+    caller, model = await house.caller(), await house.model()
+    await house.channel(model, type="bedrock", endpoint="http://127.0.0.1:9", secret=KEYS)
+    picture = {"fileData": {"mimeType": "image/png", "fileUri": "https://a.example/x.png"}}
+    asked: Any = {"contents": [{"role": "user", "parts": [{"text": "x"}, {"text": "y"}, picture]}]}
+    answer = await caller.http.post(f"/v1beta/models/{model}:generateContent", json=asked)
+    assert answer.status_code == 400
+    assert "`contents[0].parts[2].fileData.fileUri`" in answer.json()["error"]["message"]
+    counted = {"contents": [{"parts": [{"text": "x"}]}], "generationConfig": {"candidateCount": 3}}
+    answer = await caller.http.post(f"/v1beta/models/{model}:generateContent", json=counted)
+    assert "`generationConfig.candidateCount`" in answer.json()["error"]["message"]
+    formed = {"model": model, "input": "x", "text": {"format": {"type": "json_object"}}}
+    answer = await caller.http.post("/v1/responses", json=formed)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "text.format")
+    assert "`text.format`" in answer.json()["error"]["message"]
+
+
+async def test_what_is_dropped_is_named_as_the_client_sent_it(house: House, playback: Playback) -> None:
+    caller, model = await house.caller(), await house.model()
+    said = (
+        b'{"id":"a","finish_reason":"COMPLETE","message":{"role":"assistant","content":[{"type":"text","text":"x"}]}}'
+    )
+    await house.channel(model, type="cohere", endpoint=playback.tape(model, said).url)
+    asked = {
+        "model": model,
+        "max_tokens": 5000,
+        "messages": [{"role": "user", "content": "x"}],
+        "thinking": {"type": "enabled", "budget_tokens": 2000},
+    }
+    answer = await caller.http.post("/v1/messages", json=asked)
+    assert (answer.status_code, answer.headers["x-sluice-dropped"]) == (200, "thinking")

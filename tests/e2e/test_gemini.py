@@ -488,12 +488,12 @@ async def test_a_bad_address_of_an_image_is_the_clients_fault_in_its_own_format(
     message = {"model": model, "max_tokens": 5, "messages": [{"role": "user", "content": [block]}]}
     by_anthropic = await caller.http.post("/v1/messages", json=message)
     assert (by_anthropic.status_code, by_anthropic.json()["error"]["type"]) == (400, "invalid_request_error")
-    assert "messages[0].content[0].image_url" in by_anthropic.json()["error"]["message"]
+    assert "messages[0].content[0].source.url" in by_anthropic.json()["error"]["message"]
     asked = {"model": model, "input": [{"role": "user", "content": [{"type": "input_image", "image_url": url}]}]}
     by_responses = await caller.http.post("/v1/responses", json=asked)
     assert (by_responses.status_code, by_responses.json()["error"]["param"]) == (
         400,
-        "messages[0].content[0].image_url",
+        "input[0].content[0].image_url",
     )
     assert not tape.calls
 
@@ -531,3 +531,34 @@ async def test_anthropics_client_runs_a_tool_loop_on_a_gemini_channel(
     signatures = [part.get("thoughtSignature") for part in spoken["parts"] if "functionCall" in part]
     assert signatures == ["EpwICpkIAXLI2nx+/A==", None]
     assert [part["functionResponse"]["name"] for part in told["parts"]] == ["get_weather", "get_time"]
+
+
+# --- a picture in an answer ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_a_picture_that_was_paid_reaches_every_client(
+    house: House, playback: Playback, caller: Caller, streams: bool
+) -> None:
+    blob = base64.b64encode(PIXEL).decode()
+    said = answered({"inlineData": {"mimeType": "image/png", "data": blob}})
+    model, _ = await channel(house, playback, *[b"data: " + said + b"\n\n" if streams else said] * 2)
+    asked: Any = {"role": "user", "content": ASKED}
+    async with anthropic.AsyncAnthropic(base_url=house.url, api_key=caller.key, max_retries=0) as claude:
+        if streams:
+            async with claude.messages.stream(model=model, max_tokens=50, messages=[asked]) as stream:
+                message = await stream.get_final_message()
+        else:
+            message = await claude.messages.create(model=model, max_tokens=50, messages=[asked])
+    (block,) = message.content
+    assert block.model_dump(include={"type", "text"}) == {
+        "type": "text",
+        "text": f"![picture](data:image/png;base64,{blob})",
+    }
+    if streams:
+        async with caller.sdk.responses.stream(model=model, input=ASKED) as events:
+            response: Any = await events.get_final_response()
+    else:
+        response = await caller.sdk.responses.create(model=model, input=ASKED)
+    (item,) = response.output
+    assert (item.type, item.status, item.result) == ("image_generation_call", "completed", blob)

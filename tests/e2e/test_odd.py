@@ -394,6 +394,38 @@ async def test_a_wait_that_cannot_be_is_no_wait(house: House, playback: Playback
     assert int(response.headers.get("retry-after", "0")) <= 86_400
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "shape"),
+    [
+        ("GET", "/v1/messages", 405, "anthropic"),
+        ("POST", "/v1/messages/batches", 404, "anthropic"),
+        ("POST", "/v1beta/models/x:foo", 405, "gemini"),
+        ("GET", "/v1beta/files", 404, "gemini"),
+        ("GET", "/v1/responses", 405, "openai"),
+        ("GET", "/v1/embeddings", 405, "openai"),
+        ("DELETE", "/v1/models/x", 405, "openai"),
+        ("GET", "/v1/nothing", 404, "openai"),
+        ("GET", "/nothing", 404, "openai"),
+    ],
+)
+async def test_what_is_not_there_is_told_in_the_shape_of_its_path(
+    house: House, method: str, path: str, status: int, shape: str
+) -> None:
+    caller = await house.caller()
+    answer = await caller.http.request(method, path)
+    told = answer.json()
+    told_in = "anthropic" if told.get("type") == "error" else "gemini" if "status" in told["error"] else "openai"
+    assert (answer.status_code, told_in) == (status, shape)
+
+
+async def test_what_is_not_there_on_a_shared_path_is_told_in_the_askers_shape(house: House) -> None:
+    caller = await house.caller()
+    by_anthropic = await caller.http.get("/v1/nothing", headers={"anthropic-version": "2023-06-01"})
+    assert by_anthropic.json()["type"] == "error"
+    by_gemini = await caller.http.delete("/v1/models/x", headers={"x-goog-api-key": "k"})
+    assert by_gemini.json()["error"]["status"] == "NOT_FOUND"
+
+
 async def test_what_is_not_there_has_an_id_and_says_what_is_allowed(house: House) -> None:
     caller = await house.caller()
     wrong = await caller.http.get("/v1/chat/completions")

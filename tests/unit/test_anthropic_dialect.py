@@ -62,7 +62,7 @@ def test_counting_needs_no_cap() -> None:
         ({"system": {"text": "x"}}, "system"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"stream": 1}, "stream"),
-        ({"tools": ["x"]}, "tools"),
+        ({"tools": ["x"]}, "tools[0]"),
         ({"thinking": "hard"}, "thinking"),
         ({"tool_choice": "auto", "tools": [{"name": "f"}]}, "tool_choice"),
         ({"output_config": []}, "output_config"),
@@ -599,3 +599,41 @@ def test_a_body_of_any_shape_is_read_or_refused(data: st.DataObject, odd: Any) -
     except BadRequest:
         return
     assert chat.body["messages"]
+
+
+# --- pictures of an answer -------------------------------------------------------------------------------------------
+
+DRAWN = Raw({"images": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD"}}]})
+IN_WORDS: dict[str, Any] = {"type": "text", "text": "![picture](data:image/png;base64,QUJD)"}
+
+
+def test_a_picture_is_a_block_of_text_by_itself_streamed_and_whole() -> None:
+    events: list[Event] = [Start(), Text("Look:"), DRAWN, Finish("stop")]
+    buffer = Buffer()
+    for event in events:
+        buffer.add(event)
+    assert gathered(streamed(events))["content"] == [{"type": "text", "text": "Look:"}, IN_WORDS]
+    whole = json.loads(encoder().completion(buffer.completion(Usage(1, 2))))
+    assert whole["content"] == [{"type": "text", "text": "Look:"}, IN_WORDS]
+    assert gathered(streamed([Start(), DRAWN, Finish("stop")]))["content"] == [IN_WORDS]
+
+
+def test_a_picture_sent_back_is_an_image_of_the_users_in_either_body() -> None:
+    turns = [{"role": "assistant", "content": [IN_WORDS]}, {"role": "user", "content": "Bluer."}]
+    chat = read(messages=turns)
+    said, head = {"type": "text", "text": "Bluer."}, {"type": "text", "text": "The pictures of the answer above:"}
+    assert chat.raw["messages"] == [
+        {"role": "assistant", "content": [{"type": "text", "text": "[picture]"}]},
+        {"role": "user", "content": [said, head, PNG]},
+    ]
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD"}}
+    assert chat.body["messages"] == [
+        {"role": "assistant", "content": "[picture]"},
+        {"role": "user", "content": [said, head, image]},
+    ]
+
+
+@pytest.mark.parametrize("text", ["![picture](https://a.example/x.png)", "![picture](data:image/png;base64,Q Q)", "x"])
+def test_what_is_no_picture_of_ours_stays_as_it_is(text: str) -> None:
+    turns = [{"role": "assistant", "content": [{"type": "text", "text": text}]}, {"role": "user", "content": "x"}]
+    assert read(messages=turns).raw["messages"] == turns

@@ -317,6 +317,7 @@ def test_the_docs_table_is_what_happens() -> None:
 
 # --- telling ---------------------------------------------------------------------------------------------------------
 
+PICTURE = Raw({"images": [{"type": "image_url", "image_url": {"url": "data:image/webp;base64,QUJD"}}]})
 TURN: tuple[Event, ...] = (
     Start("x"),
     Reasoning("th"),
@@ -457,7 +458,8 @@ EVENTS = st.lists(
     | st.builds(Reasoning, st.just(""), data=st.sampled_from(["", "DATA"]))
     | st.builds(ToolCall, st.integers(0, 2), st.sampled_from(["", "call_1"]), st.just("f"), TEXTS)
     | st.just(Raw({"annotations": [{"type": "x"}]}))
-    | st.just(Raw({"logprobs": {"content": [{"token": "a"}]}})),
+    | st.just(Raw({"logprobs": {"content": [{"token": "a"}]}}))
+    | st.just(PICTURE),
     max_size=12,
 )
 
@@ -500,6 +502,57 @@ def test_another_ones_stream_keeps_its_last_word_for_the_end() -> None:
     assert list(made.relay(piece)) == [piece]
     assert list(made.relay(last)) == list(made.relay(Frame("[DONE]"))) == []
     assert list(made.end(USAGE)) == [last]
+
+
+@pytest.mark.parametrize("first", [(), (Text("Look:"),), (Reasoning("hm"), Text("Look:"))])
+def test_a_picture_is_an_item_streamed_whole_and_told_again(first: tuple[Event, ...]) -> None:
+    events = (*first, PICTURE, Finish("stop"))
+    buffer, made = Buffer(), encoder()
+    for event in events:
+        buffer.add(event)
+    told = said(made, *events)
+    for one in told:
+        TypeAdapter(wire.ResponseStreamEvent).validate_python(one)
+    place = len(first)
+    item = told[-1]["response"]["output"][place]
+    assert item == {
+        "id": f"ig_{KEY}o{place}",
+        "type": "image_generation_call",
+        "status": "completed",
+        "result": "QUJD",
+        "output_format": "webp",
+    }
+    of_item = [one for one in told if one.get("output_index") == place]
+    assert [one["type"] for one in of_item] == [
+        "response.output_item.added",
+        "response.image_generation_call.completed",
+        "response.output_item.done",
+    ]
+    assert (of_item[0]["item"]["result"], of_item[-1]["item"]) == (None, item)
+    assert json.loads(encoder().completion(buffer.completion(USAGE)))["output"][place] == item
+    again = [json.loads(frame.data) for frame in RESPONSES.replay(made.record(USAGE), {})]
+    assert again == told
+
+
+def test_a_picture_by_its_address_alone_is_said_in_words() -> None:
+    linked = Raw({"images": [{"type": "image_url", "image_url": {"url": "https://a.example/x.png"}}]})
+    told = said(encoder(), linked, Finish("stop"))[-1]["response"]
+    assert told["output"][0]["content"][0]["text"] == "![picture](https://a.example/x.png)"
+
+
+def test_a_picture_sent_back_is_the_users_to_show() -> None:
+    item = {"type": "image_generation_call", "id": "ig_1", "result": "QUJD", "status": "completed"}
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD"}}
+    head = {"type": "text", "text": "The pictures of the answer above:"}
+    asked = {"type": "text", "text": "Bluer."}
+    assert messages({"role": "user", "content": "Draw."}, item, {"role": "user", "content": "Bluer."})[1:] == [
+        {"role": "assistant", "content": "[picture]"},
+        {"role": "user", "content": [asked, head, image]},
+    ]
+    assert messages(item)[-1] == {"role": "user", "content": [head, image]}
+    with pytest.raises(BadRequest) as met:
+        messages({**item, "result": 5})
+    assert met.value.param == "input[].result"
 
 
 # --- keeping, and going on -------------------------------------------------------------------------------------------

@@ -7,8 +7,20 @@ from functools import cache, lru_cache
 from importlib import import_module
 
 from sluice.dialects._base import Dialect, Encoder, Recorder, Remembering, Route, shown_by
+from sluice.dialects._words import in_own_words, own_name
 
-__all__ = ["Dialect", "Encoder", "Recorder", "Remembering", "Route", "available", "load", "shown_by"]
+__all__ = [
+    "Dialect",
+    "Encoder",
+    "Recorder",
+    "Remembering",
+    "Route",
+    "available",
+    "in_own_words",
+    "load",
+    "own_name",
+    "shown_by",
+]
 
 
 @lru_cache(maxsize=1)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import orjson
 
@@ -34,6 +34,47 @@ def objects(fields: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
         raise BadRequest(f"`{name}` must be a list of objects.", param=name)
     return value
+
+
+_IS: Mapping[str, Callable[[Any], bool]] = {
+    "a number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "a whole number": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "true or false": lambda value: isinstance(value, bool),
+    "a string": lambda value: isinstance(value, str),
+}
+NUMBER, WHOLE, BOOLEAN, STRING = _IS
+"""Kinds of values, by the words an error has for them."""
+
+Shape = str | Mapping[str, Any] | Sequence[Any]
+"""A kind; an object with the shapes of its fields, others being free; a list of one shape; or a tuple of shapes, any of which will do."""
+
+
+def shaped(value: Any, shape: Shape, where: str = "") -> None:
+    """Checks the types of the fields that a shape knows, as far down as it goes. What is null is not there."""
+    options = shape if isinstance(shape, tuple) else (shape,)
+    if not any(_fits(value, option, where) for option in options):
+        raise BadRequest(f"`{where}` must be {' or '.join(map(_worded, options))}.", param=where)
+
+
+def _fits(value: Any, option: Shape, where: str) -> bool:
+    if isinstance(option, str):
+        return _IS[option](value)
+    if isinstance(option, list):
+        if not isinstance(value, list):
+            return False
+        for at, one in enumerate(value):
+            shaped(one, option[0], f"{where}[{at}]")
+        return True
+    if not isinstance(value, dict):
+        return False
+    for name, inner in cast(Mapping[str, Any], option).items():
+        if (one := value.get(name)) is not None:
+            shaped(one, inner, f"{where}.{name}" if where else name)
+    return True
+
+
+def _worded(option: Shape) -> str:
+    return option if isinstance(option, str) else "a list" if isinstance(option, list) else "an object"
 
 
 def _deeper(value: Any, most: int) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import orjson
 
+from sluice.dialects._pictures import addresses, as_text, inline
 from sluice.errors import SluiceError
 from sluice.types import (
     ChatRequest,
@@ -34,7 +35,7 @@ ENCRYPTED = "reasoning.encrypted_content"
 
 _SEAL = "sluice1."
 
-_Kind = Literal["message", "reasoning", "function_call", "custom_tool_call"]
+_Kind = Literal["message", "reasoning", "function_call", "custom_tool_call", "image_generation_call"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +58,16 @@ _FORMS: Mapping[str, _Form] = {
     ),
     "function_call": _Form("fc", "response.function_call_arguments", "arguments"),
     "custom_tool_call": _Form("ctc", "response.custom_tool_call_input", "input"),
+    "image_generation_call": _Form("ig", "response.image_generation_call", "result"),
 }
 
 
 @dataclass(slots=True)
 class _Item:
-    """One item of the output as far as it has come. `text` is what was said, thought, or given to a tool."""
+    """One item of the output as far as it has come. `text` is what was said, thought, given to a tool, or a picture's base64.
+
+    Of a picture, `name` is its format.
+    """
 
     kind: _Kind
     id: str
@@ -86,6 +91,8 @@ class _Item:
             case "reasoning":
                 encrypted = {"encrypted_content": _seal(self.details)} if sealed else {}
                 return {**head, "summary": [self.part()] if self.in_part else [], **encrypted}
+            case "image_generation_call":
+                return {**head, "result": self.text or None, "output_format": self.name}
         signed = {"extra_content": {"google": {"thought_signature": self.signature}}} if self.signature else {}
         return {
             **head,
@@ -273,7 +280,9 @@ class ResponsesEncoder:
         yield from self._say(item, event.arguments)
 
     def _add(self, data: Mapping[str, Any]) -> Iterator[Frame]:
-        """What stands beside the words: a refusal, sources, probabilities. Media have no place here."""
+        """What stands beside the words: a refusal, pictures, sources, probabilities. Sound has no place here."""
+        for url in addresses(data):
+            yield from self._picture(url)
         if isinstance(refusal := data.get("refusal"), str) and refusal:
             yield from self._say(self._speaker("message"), refusal)
         for annotation in data.get("annotations") or ():
@@ -282,6 +291,24 @@ class ResponsesEncoder:
             item = self._speaker("message")
             yield from self._open(item)
             item.logprobs.extend(told)
+
+    def _picture(self, url: str) -> Iterator[Frame]:
+        """A picture as an item of its own; one that is only an address, which an item has no place for, in words."""
+        kind, data = inline(url)
+        if not data:
+            yield from self._say(self._speaker("message"), as_text(url))
+            return
+        item = self._fresh("image_generation_call")
+        item.name = kind.removeprefix("image/")
+        yield from self._show(item, data)
+
+    def _show(self, item: _Item, data: str) -> Iterator[Frame]:
+        """A picture comes whole: its item ends as it begins."""
+        yield from self._open(item)
+        item.text, item.status = data, "completed"
+        place = {"item_id": item.id, "output_index": item.index}
+        yield self._frame(f"{_FORMS[item.kind].stem}.completed", **place)
+        yield self._frame("response.output_item.done", output_index=item.index, item=item.told())
 
     def _annotate(self, annotation: Any) -> Iterator[Frame]:
         item = self._speaker("message")
@@ -365,6 +392,10 @@ class Replay(ResponsesEncoder):
 
     def _again(self, stored: Mapping[str, Any]) -> Iterator[Frame]:
         item = self._fresh(stored["type"])
+        if item.kind == "image_generation_call":
+            item.name = stored["output_format"]
+            yield from self._show(item, stored["result"])
+            return
         item.call_id, item.name = stored.get("call_id", ""), stored.get("name", "")
         yield from self._open(item)
         item.signature = str(_signature(stored))

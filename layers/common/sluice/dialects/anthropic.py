@@ -18,7 +18,9 @@ from typing import Any
 import orjson
 
 from sluice.dialects._base import Route
-from sluice.dialects._checks import boolean, integer, json_object, mapping, model_name
+from sluice.dialects._checks import NUMBER, STRING, Shape, boolean, integer, json_object, mapping, model_name, shaped
+from sluice.dialects._pictures import addresses, as_text, from_text, inline
+from sluice.dialects._words import Says
 from sluice.errors import BadRequest, SluiceError
 from sluice.types import (
     Call,
@@ -63,6 +65,37 @@ _STOP_REASONS: Mapping[str, str] = {
 }
 
 
+_BLOCK: Shape = {
+    **dict.fromkeys(("type", "text", "id", "name", "tool_use_id", "thinking", "signature"), STRING),
+    "source": (STRING, dict.fromkeys(("type", "url", "media_type"), STRING)),
+}
+_SHAPE: Shape = {
+    **dict.fromkeys(("temperature", "top_p", "top_k"), NUMBER),
+    "stop_sequences": [STRING],
+    "system": (STRING, [_BLOCK]),
+    "messages": [{"content": (STRING, [_BLOCK])}],
+    "output_config": {"effort": STRING, "format": {"type": STRING, "schema": {}}},
+    "thinking": {"type": STRING},
+    "tools": [{"name": STRING, "description": STRING, "input_schema": {}}],
+    "tool_choice": {"type": STRING, "name": STRING},
+}
+"""The types of the fields that are read here. Every other field goes on as it is."""
+
+_SAYS: Says = {
+    "max_completion_tokens": ("max_tokens",),
+    "stop": ("stop_sequences",),
+    "reasoning_effort": ("output_config.effort", "thinking"),
+    "response_format": ("output_config.format",),
+    "parallel_tool_calls": ("tool_choice.disable_parallel_tool_use",),
+    "messages": ("messages",),
+    "messages[].reasoning_content": ("messages[].content[].thinking",),
+    "messages[].reasoning_details": ("messages[].content[].signature",),
+    "messages[].tool_calls[].extra_content": ("messages[].content[].data",),
+    "messages[].extra_content": ("messages[].content[].data",),
+    "messages[].cache_control": ("messages[].content[].cache_control",),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class AnthropicDialect:
     name: str = "anthropic"
@@ -73,6 +106,7 @@ class AnthropicDialect:
         Route("GET", "/v1/models/{model:path}", "model"),
     )
 
+    says: Says = field(default_factory=lambda: _SAYS)
     shows: tuple[str, ...] = ("request-id", "anthropic-ratelimit-*", "anthropic-fast-*", "anthropic-priority-*")
 
     def claims(self, headers: Mapping[str, str]) -> bool:
@@ -138,6 +172,8 @@ class _Reading:
     """One body being read. `native` names what only Anthropic understands, `dropped` what other providers do without."""
 
     def __init__(self, fields: dict[str, Any]) -> None:
+        if isinstance(fields.get("messages"), list) and (moved := _moved(fields["messages"])):
+            fields = {**fields, "messages": moved}
         self._fields = {name: value for name, value in fields.items() if value is not None}
         self._given = fields
         self._foreign = False
@@ -154,6 +190,7 @@ class _Reading:
             made["max_completion_tokens"] = cap
         if fields.get("stop_sequences"):
             made["stop"] = fields["stop_sequences"]
+        shaped(fields, _SHAPE)
         made |= {name: fields[name] for name in ("temperature", "top_p", "top_k") if name in fields}
         made |= self._tools() | self._reasoning() | self._format()
         self.dropped += sorted(fields.keys() - _CARRIED - set(_NATIVE))
@@ -317,6 +354,33 @@ class _Reading:
         return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
 
+_MOVED: Mapping[str, Any] = {"type": "text", "text": "[picture]"}
+_MOVED_HEAD: Mapping[str, Any] = {"type": "text", "text": "The pictures of the answer above:"}
+
+
+def _moved(messages: Sequence[Any]) -> list[Any]:
+    """The messages with pictures of an answer, which it had as text, as images of the user's next; empty where there are none."""
+    made, shown, found = [], [], False
+    for message in messages:
+        content = message.get("content") if isinstance(message, Mapping) else None
+        if isinstance(content, list) and message.get("role") == "assistant" and message is not messages[-1]:
+            urls = [from_text(block.get("text")) if isinstance(block, Mapping) else "" for block in content]
+            if any(urls):
+                content = [_MOVED if url else block for url, block in zip(urls, content, strict=True)]
+                message, found = {**message, "content": content}, True
+                shown += [_image(url) for url in urls if url]
+        elif shown and isinstance(content, str | list) and message.get("role") == "user":
+            said = [{"type": "text", "text": content}] if isinstance(content, str) else content
+            message, shown = {**message, "content": [*said, _MOVED_HEAD, *shown]}, []
+        made.append(message)
+    return made if found and not shown else []
+
+
+def _image(url: str) -> dict[str, Any]:
+    kind, data = inline(url)
+    return {"type": "image", "source": {"type": "base64", "media_type": kind, "data": data}}
+
+
 def _blocks(content: Any, where: str) -> list[Mapping[str, Any]]:
     if content is None:
         return []
@@ -464,6 +528,8 @@ class AnthropicEncoder:
                 return self._begin()
             case Finish(reason):
                 self._reason = reason
+            case Raw(data, 0):
+                return self._pictures(data)
             case Usage() | Raw():
                 pass
             case _ if event.choice == 0:
@@ -518,6 +584,16 @@ class AnthropicEncoder:
                 yield from self._reasoning(event)
             case ToolCall():
                 yield from self._tool_call(event)
+
+    def _pictures(self, data: Mapping[str, Any]) -> Iterator[Frame]:
+        """Each in a block of text by itself: an answer has none for pictures."""
+        for url in addresses(data):
+            yield from self._begin()
+            if self._open.kind == "tool_use":
+                yield from self._close_calls()
+            yield from self._block({"type": "text", "text": ""})
+            yield self._delta({"type": "text_delta", "text": as_text(url)})
+            yield from self._close()
 
     def _reasoning(self, event: Reasoning) -> Iterator[Frame]:
         if event.data:
@@ -597,6 +673,8 @@ def _content(choice: Choice, answer_id: str) -> Iterator[dict[str, Any]]:
             yield {"type": "thinking", "thinking": detail["text"], "signature": _MARK + detail["signature"]}
     if choice.text:
         yield {"type": "text", "text": choice.text}
+    for extra in choice.extras:
+        yield from ({"type": "text", "text": as_text(url)} for url in addresses(extra.data))
     for index, call in enumerate(choice.tool_calls):
         call_id = call.id or f"toolu_{answer_id}_{index}"
         if call.signature:

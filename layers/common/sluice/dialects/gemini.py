@@ -17,7 +17,9 @@ from typing import Any
 import orjson
 
 from sluice.dialects._base import Route
-from sluice.dialects._checks import integer, json_object
+from sluice.dialects._checks import BOOLEAN, NUMBER, STRING, WHOLE, Shape, integer, json_object, shaped
+from sluice.dialects._pictures import addresses, inline
+from sluice.dialects._words import Says
 from sluice.errors import BadRequest, SluiceError
 from sluice.types import (
     Call,
@@ -86,6 +88,44 @@ _NATIVE = frozenset({"cachedContent", "continuationToken"})
 _PART_EXTRAS = frozenset({"videoMetadata", "partMetadata", "mediaResolution", "mediaProcessing"})
 _MODES: Mapping[str, str] = {"NONE": "none", "AUTO": "auto", "VALIDATED": "auto", "ANY": "required"}
 
+_PART: Shape = {
+    "text": STRING,
+    "inlineData": {"mimeType": STRING, "data": STRING},
+    "fileData": {"mimeType": STRING, "fileUri": STRING},
+    "functionCall": {"name": STRING, "args": {}, "id": STRING},
+    "functionResponse": {"name": STRING, "response": {}, "id": STRING},
+    "thoughtSignature": STRING,
+}
+_CONFIG: Shape = {
+    **dict.fromkeys(("temperature", "topP", "topK", "presencePenalty", "frequencyPenalty"), NUMBER),
+    **dict.fromkeys(("seed", "logprobs"), WHOLE),
+    "responseLogprobs": BOOLEAN,
+    "responseMimeType": STRING,
+    "stopSequences": [STRING],
+    "responseSchema": {},
+    "responseModalities": [STRING],
+}
+"""The types of the fields that are read here, by their camelCase names. Every other field goes on as it is."""
+
+_SAYS: Says = {
+    **{ours: (f"generationConfig.{theirs}",) for theirs, ours in _SAID_AS.items()},
+    "n": ("generationConfig.candidateCount",),
+    "max_completion_tokens": ("generationConfig.maxOutputTokens",),
+    "reasoning_effort": ("generationConfig.thinkingConfig",),
+    "modalities": ("generationConfig.responseModalities",),
+    "response_format": (
+        "generationConfig.responseJsonSchema",
+        "generationConfig.responseSchema",
+        "generationConfig.responseMimeType",
+    ),
+    "tool_choice": ("toolConfig.functionCallingConfig",),
+    "messages": ("contents",),
+    "messages[].reasoning_content": ("contents[].parts[].thought",),
+    "messages[].reasoning_details": ("contents[].parts[].thoughtSignature",),
+    "messages[].tool_calls[].extra_content": ("contents[].parts[].thoughtSignature",),
+    "messages[].extra_content": ("contents[].parts[].thoughtSignature",),
+}
+
 # Tokens of a thinking budget up to which each word for effort goes: as Google's own compatible endpoint has it.
 _EFFORTS = ((0, "none"), (1024, "low"), (8192, "medium"))
 
@@ -105,6 +145,7 @@ class GeminiDialect:
         )
     )
 
+    says: Says = field(default_factory=lambda: _SAYS)
     shows: tuple[str, ...] = ("server-timing", "x-gemini-*")
 
     def claims(self, headers: Mapping[str, str]) -> bool:
@@ -245,6 +286,7 @@ class _Reading:
 
     def _config(self) -> dict[str, Any]:
         config = _named(self._fields.get("generationConfig") or {}, "generationConfig")
+        shaped(config, _CONFIG, "generationConfig")
         unplaced = config.keys() - _SAID_AS.keys() - _READ
         self.dropped += [f"generationConfig.{name}" for name in sorted(unplaced)]
         made = {ours: config[theirs] for theirs, ours in _SAID_AS.items() if theirs in config}
@@ -312,7 +354,10 @@ class _Turns:
 
     def _parts(self, content: Any, where: str) -> list[tuple[str, dict[str, Any]]]:
         parts = _listed(_named(content, where).get("parts"), f"{where}.parts")
-        return [(f"{where}.parts[{at}]", _named(part, f"{where}.parts[{at}]")) for at, part in enumerate(parts)]
+        named = [(f"{where}.parts[{at}]", _named(part, f"{where}.parts[{at}]")) for at, part in enumerate(parts)]
+        for place, part in named:
+            shaped(part, _PART, place)
+        return named
 
     def _asked(self, parts: Sequence[tuple[str, dict[str, Any]]]) -> None:
         """A turn of the user's: the results of tools come before what else it says."""
@@ -668,10 +713,10 @@ def _chance(row: Mapping[str, Any]) -> dict[str, Any]:
 def _images(data: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The images among what has no event of its own, as parts. Anything else there has no place here."""
     parts = []
-    for image in data.get("images") or ():
-        head, comma, blob = str((image.get("image_url") or {}).get("url") or "").partition(";base64,")
-        if comma:
-            parts.append({"inlineData": {"mimeType": head.removeprefix("data:"), "data": blob}})
+    for url in addresses(data):
+        kind, blob = inline(url)
+        if blob:
+            parts.append({"inlineData": {"mimeType": kind, "data": blob}})
     return parts
 
 

@@ -14,7 +14,20 @@ from typing import Any
 import orjson
 
 from sluice.dialects._base import Route
-from sluice.dialects._checks import boolean, integer, json_object, mapping, model_name, objects
+from sluice.dialects._checks import (
+    BOOLEAN,
+    NUMBER,
+    STRING,
+    WHOLE,
+    Shape,
+    boolean,
+    integer,
+    json_object,
+    mapping,
+    model_name,
+    objects,
+    shaped,
+)
 from sluice.errors import BadRequest, SluiceError
 from sluice.types import (
     Call,
@@ -39,6 +52,42 @@ _ROLES = frozenset({"developer", "system", "user", "assistant", "tool", "functio
 _DONE = Frame("[DONE]")
 _GROWING = frozenset({"arguments", "data", "transcript", "refusal"})
 _NO_USAGE = ',"usage":null'
+
+
+_PART: Shape = {
+    "text": STRING,
+    "image_url": (STRING, {"url": STRING}),
+    "video_url": (STRING, {"url": STRING}),
+    "input_audio": {"data": STRING, "format": STRING},
+    "file": {"file_data": STRING, "file_id": STRING, "file_url": STRING, "filename": STRING},
+}
+_CALLED: Shape = {"name": STRING, "description": STRING, "parameters": {}}
+_SHAPE: Shape = {
+    **dict.fromkeys(("temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty"), NUMBER),
+    **dict.fromkeys(("seed", "top_logprobs"), WHOLE),
+    **dict.fromkeys(("logprobs", "parallel_tool_calls"), BOOLEAN),
+    **dict.fromkeys(("reasoning_effort", "verbosity", "service_tier"), STRING),
+    **{name: {} for name in ("audio", "prediction", "web_search_options", "extra_body")},
+    "stop": (STRING, [STRING]),
+    "modalities": [STRING],
+    "response_format": {"type": STRING, "json_schema": {"name": STRING, "schema": {}}},
+    "tools": [{"type": STRING, "function": _CALLED, "custom": {}}],
+    "tool_choice": (
+        STRING,
+        {"function": {"name": STRING}, "custom": {"name": STRING}, "allowed_tools": {"mode": STRING, "tools": [{}]}},
+    ),
+    "functions": [_CALLED],
+    "function_call": (STRING, {"name": STRING}),
+    "messages": [
+        {
+            "content": (STRING, [_PART]),
+            "reasoning_content": STRING,
+            "tool_call_id": STRING,
+            "tool_calls": [{"id": STRING, "function": {"name": STRING, "arguments": (STRING, {})}, "custom": {}}],
+        }
+    ],
+}
+"""The types of the fields that some adapter reads. Every other field goes on as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +118,7 @@ class OpenAIDialect:
             raise BadRequest("`stream_options` must be an object.", param="stream_options")
         if options is not None and not stream:
             raise BadRequest("`stream_options` is only allowed when `stream` is true.", param="stream_options")
+        shaped(fields, _SHAPE)
         cap = integer(fields, "max_completion_tokens", 1) or integer(fields, "max_tokens", 1)
         return ChatRequest(
             model=model,

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 
 from sluice.dialects._base import Route
-from sluice.dialects._checks import boolean, integer, json_object, model_name
+from sluice.dialects._checks import NUMBER, STRING, WHOLE, Shape, boolean, integer, json_object, model_name, shaped
 from sluice.dialects._responses import ENCRYPTED, Replay, ResponsesEncoder, error_of, opened, skeleton
+from sluice.dialects._words import Says
 from sluice.dialects.openai import DIALECT as OPENAI
 from sluice.errors import BadRequest, NotFound, SluiceError
 from sluice.types import (
@@ -65,6 +66,34 @@ _ITEM = re.compile(r"[a-z]+_([0-9a-f]{27})[oi]\d+")
 _PAGE, _LONGEST_PAGE = 20, 100
 
 
+_SHAPE: Shape = {
+    **dict.fromkeys(("temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty"), NUMBER),
+    **dict.fromkeys(("top_logprobs", "seed"), WHOLE),
+    **dict.fromkeys(("service_tier", "truncation"), STRING),
+    "stop": (STRING, [STRING]),
+    "include": [STRING],
+    "text": {"verbosity": STRING, "format": (STRING, {"type": STRING, "name": STRING, "schema": {}})},
+    "reasoning": {"effort": STRING},
+    "tools": [{"type": STRING, "name": STRING, "description": STRING, "parameters": {}, "format": {}}],
+    "tool_choice": (STRING, {"type": STRING, "name": STRING, "mode": STRING, "tools": [(STRING, {})]}),
+}
+"""The types of the fields that are read here; those of items are checked where they are read. Every other field goes on as it is."""
+
+_SAYS: Says = {
+    "max_completion_tokens": ("max_output_tokens",),
+    "response_format": ("text.format",),
+    "verbosity": ("text.verbosity",),
+    "reasoning_effort": ("reasoning.effort",),
+    "logprobs": ("include",),
+    "messages": ("input",),
+    "messages[].reasoning_content": ("input[].summary",),
+    "messages[].reasoning_details": ("input[].encrypted_content",),
+    "messages[].tool_calls[].extra_content": ("input[].extra_content",),
+    "messages[].extra_content": ("input[].extra_content",),
+    "messages[].cache_control": ("input[].content[].cache_control",),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class ResponsesDialect:
     name: str = "responses"
@@ -76,6 +105,8 @@ class ResponsesDialect:
         Route("POST", "/v1/responses/{answer_id}/cancel", "cancel"),
         Route("GET", "/v1/responses/{answer_id}/input_items", "asked"),
     )
+
+    says: Says = field(default_factory=lambda: _SAYS)
 
     def claims(self, headers: Mapping[str, str]) -> bool:
         return False
@@ -174,6 +205,7 @@ def _refuse(fields: Mapping[str, Any]) -> None:
     for name in ("tools", "include"):
         if fields.get(name) is not None and not isinstance(fields[name], list):
             raise BadRequest(f"`{name}` must be a list.", param=name)
+    shaped(fields, _SHAPE)
     for name in ("instructions", "previous_response_id"):
         if fields.get(name) is not None and not isinstance(fields[name], str):
             raise BadRequest(f"`{name}` must be a text.", param=name)
@@ -322,6 +354,7 @@ _REQUIRED: Mapping[str, tuple[str, ...]] = {
     "custom_tool_call": ("call_id", "name", "input"),
     "custom_tool_call_output": ("call_id",),
     "reasoning": (),
+    "image_generation_call": (),
     "item_reference": ("id",),
 }
 
@@ -389,8 +422,11 @@ def _messages(
         thread.messages.append({"role": "system", "content": instructions})
     for place, item in enumerate(items):
         thread.add(item, f"input[{place}]")
-    thread.close()
+    thread.end()
     return thread.messages
+
+
+_SHOWN: Mapping[str, Any] = {"type": "text", "text": "The pictures of the answer above:"}
 
 
 class _Thread:
@@ -400,15 +436,18 @@ class _Thread:
         self.messages: list[dict[str, Any]] = []
         self._lost = lost
         self._turn: dict[str, Any] = {}
+        self._shown: list[dict[str, Any]] = []
 
     def add(self, item: Mapping[str, Any], where: str) -> None:
         match item["type"]:
             case "message" if item["role"] == "assistant":
                 self._say(_parts(item["content"], f"{where}.content"))
             case "message":
-                self._put({"role": item["role"], "content": _content(item["content"], f"{where}.content")})
+                self._put({"role": item["role"], "content": self._with_shown(item, f"{where}.content")})
             case "reasoning":
                 self._think(item)
+            case "image_generation_call" if item.get("result"):
+                self._show(item)
             case "function_call":
                 self._call(item, {"name": item["name"], "arguments": item["arguments"]}, "function")
             case "custom_tool_call":
@@ -417,11 +456,29 @@ class _Thread:
                 content = _content(item["output"], f"{where}.output")
                 self._put({"role": "tool", "tool_call_id": item["call_id"], "content": content})
 
+    def end(self) -> None:
+        """Says what waits for a message after it."""
+        self.close()
+        if self._shown:
+            self.messages.append({"role": "user", "content": [_SHOWN, *self._shown]})
+
     def close(self) -> None:
         if self._turn:
             parts = self._turn.pop("content", [])
             self.messages.append({"role": "assistant", "content": _flat(parts) if parts else None, **self._turn})
             self._turn = {}
+
+    def _show(self, item: Mapping[str, Any]) -> None:
+        """A picture of the assistant's. Providers take pictures only from the user, who so says it in the next message."""
+        kind, data = item.get("output_format") or "png", _text(item, "result", "input[]")
+        self._shown.append({"type": "image_url", "image_url": {"url": f"data:image/{kind};base64,{data}"}})
+        self._turn.setdefault("content", []).append({"type": "text", "text": "[picture]"})
+
+    def _with_shown(self, item: Mapping[str, Any], where: str) -> Any:
+        if item["role"] != "user" or not self._shown:
+            return _content(item["content"], where)
+        shown, self._shown = self._shown, []
+        return [*_parts(item["content"], where), _SHOWN, *shown]
 
     def _put(self, message: dict[str, Any]) -> None:
         self.close()
@@ -480,9 +537,10 @@ def _part(part: Any, where: str) -> dict[str, Any]:
             made = {"type": "image_url", "image_url": {"url": _text(part, "image_url", where), **detail}}
         case "input_file":
             names = ("file_data", "file_url", "file_id", "filename")
-            made = {"type": "file", "file": {name: part[name] for name in names if part.get(name)}}
+            made = {"type": "file", "file": {name: _text(part, name, where) for name in names if part.get(name)}}
         case "input_audio":
-            made = {"type": "input_audio", "input_audio": part.get("input_audio")}
+            shaped(part, {"input_audio": {"data": STRING, "format": STRING}}, where)
+            made = {"type": "input_audio", "input_audio": part.get("input_audio") or {}}
         case _:
             message = (
                 f"`{where}.type` must be one of input_text, input_image, input_file, input_audio, output_text, refusal."

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sluice import models
+from sluice.dialects import in_own_words, load, own_name
 from sluice.errors import BadRequest
 from sluice.types import Catalog, Channel, ChatRequest, Model
 
@@ -34,9 +35,9 @@ def able(catalog: Catalog, request: ChatRequest, channels: tuple[Channel, ...]) 
     for need in _needs(request):
         channels = tuple(channel for channel in channels if need.met(_served(catalog, request.model, channel)))
         if not channels:
-            raise BadRequest(
-                f"The model `{request.model}` takes no {need.what}.", param=need.param, code="unsupported_by_model"
-            )
+            own = own_name(load(request.dialect), request, need.param)
+            message = in_own_words(f"The model `{request.model}` takes no {need.what}.", need.param, own)
+            raise BadRequest(message, param=own, code="unsupported_by_model")
     return channels
 
 
@@ -66,7 +67,7 @@ def _needs(request: ChatRequest) -> Iterator[_Need]:
         yield _Need("`response_format` of type json_schema", "response_format", lambda one: one.structured is not False)
     for place, part in _parts(request.body.get("messages")):
         if kind := _PARTS.get(_kind(part)):
-            yield _media(*kind, _named(request, place))
+            yield _media(*kind, place)
 
 
 def _media(modality: str, word: str, param: str) -> _Need:
@@ -82,10 +83,3 @@ def _parts(messages: Any) -> Iterator[tuple[str, Any]]:
 
 def _kind(value: Any) -> str:
     return str(value.get("type", "")) if isinstance(value, Mapping) else ""
-
-
-def _named(request: ChatRequest, place: str) -> str:
-    """The field as the client knows it: the very place where its body is the canonical one, else the list it stands in."""
-    if request.raw is request.body:
-        return place
-    return next((name for name in ("messages", "contents", "input") if name in request.raw), "messages")

@@ -11,8 +11,9 @@ from itertools import chain
 from typing import Any, Protocol, cast
 
 from sluice import adapters, prices, tokens
+from sluice.adapters import Adapter
 from sluice.buffer import Buffer
-from sluice.dialects import Dialect, Encoder, Recorder
+from sluice.dialects import Dialect, Encoder, Recorder, in_own_words, own_name
 from sluice.errors import InsufficientQuota, ProviderError, SluiceError
 from sluice.pipeline.exchange import Exchange
 from sluice.pipeline.framing import framing
@@ -58,8 +59,15 @@ class ChatExchange(Exchange):
         self._buffer = Buffer(self._buffer.prompt_tokens, self._buffer.most)
         self._body, self._content = b"", False
         lost = () if self._wire == self._dialect.name else self._translatable()
+        try:
+            await self._ask(adapter, channel, encoder, lost)
+        except ProviderError as error:
+            self._put_in_own_words(error)
+            raise
+
+    async def _ask(self, adapter: Adapter, channel: Channel, encoder: Encoder, lost: tuple[str, ...]) -> None:
         request = adapter.request(self._request, channel)
-        dropped = dict.fromkeys((*lost, *request.dropped))
+        dropped = dict.fromkeys((*lost, *map(self._own_name, request.dropped)))
         self._headers = {"x-sluice-dropped": ",".join(dropped)} if dropped else {}
         async with self._deps.upstream.open(request) as response:
             self._headers |= await self._greeted(response, adapter, self._wire, self._dialect, channel)
@@ -80,6 +88,14 @@ class ChatExchange(Exchange):
         if not self._body:
             self._body = encoder.completion(self._buffer.completion(self._usage))
         self._pass_on(b"", content=True)
+
+    def _own_name(self, field: str) -> str:
+        """A field as the client said it: its own body went to a provider of its format."""
+        return field if self._wire == self._dialect.name else own_name(self._dialect, self._request, field)
+
+    def _put_in_own_words(self, error: ProviderError) -> None:
+        if error.param and (own := self._own_name(error.param)) != error.param:
+            error.message, error.param = in_own_words(error.message, error.param, own), own
 
     def _translatable(self) -> tuple[str, ...]:
         """What a provider of another dialect never sees. Raises ProviderError where that would change the meaning."""
