@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -57,10 +58,15 @@ _BY_TYPE: Mapping[str, ErrorKind] = {
 }
 _BY_STATUS: Mapping[int, ErrorKind] = {**BY_STATUS, 409: "server"}
 # An `invalid_request_error` has no code: its words are all there is.
+_BY_BEGINNING: Mapping[str, ErrorKind] = {
+    "your credit balance is too low": "quota",
+    "you have reached your specified": "quota",
+    "this organization has been disabled": "auth",
+}
+"""Sentences about the channel. Only at the beginning: further on a sentence may quote the client, who marks no channel."""
 _BY_WORDS: Mapping[str, ErrorKind] = {
     "prompt is too long": "context_length",
     "exceed context limit": "context_length",
-    "credit balance is too low": "quota",
     "content filtering policy": "content_filter",
 }
 _FINISHES: Mapping[str, str] = {
@@ -584,5 +590,11 @@ def _told(detail: Any, status: int) -> ProviderError:
     kind_name, message = str(fields.get("type") or ""), str(fields.get("message") or "")
     kind = _BY_CODE.get(code) or _BY_TYPE.get(kind_name) or _BY_STATUS.get(status)
     if kind is None and (kind_name == "invalid_request_error" or 400 <= status < 500):
-        kind = next((kind for words, kind in _BY_WORDS.items() if words in message.lower()), "invalid_request")
+        kind = _by_sentence(message.lower())
     return ProviderError(kind or "server", message, status=status, code=code or kind_name)
+
+
+def _by_sentence(message: str) -> ErrorKind:
+    begun = (kind for words, kind in _BY_BEGINNING.items() if message.startswith(words))
+    held = (kind for words, kind in _BY_WORDS.items() if words in message)
+    return next(chain(begun, held), "invalid_request")

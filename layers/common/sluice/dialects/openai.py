@@ -50,7 +50,7 @@ class OpenAIDialect:
         Route("GET", "/v1/models/{model:path}", "model"),
     )
 
-    shows: tuple[str, ...] = ("openai-processing-ms", "openai-version", "openai-model", "x-ratelimit-*")
+    shows: tuple[str, ...] = ("openai-processing-ms", "openai-version", "x-ratelimit-*")
 
     def claims(self, headers: Mapping[str, str]) -> bool:
         return False
