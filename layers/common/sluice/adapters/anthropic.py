@@ -18,6 +18,7 @@ import orjson
 from sluice.adapters import _native as native
 from sluice.adapters._attempt import BY_STATUS, Attempt, loads, named, parse, shaped
 from sluice.adapters._base import Adapter
+from sluice.adapters._halves import written
 from sluice.adapters._outgoing import IRREPLACEABLE
 from sluice.errors import ErrorKind, ProviderError
 from sluice.types import (
@@ -183,7 +184,7 @@ class AnthropicAdapter(Attempt):
                 self._without_arguments.add(index)
                 yield ToolCall(call, str(block.get("id") or ""), str(block.get("name") or ""))
                 if given := block.get("input"):
-                    yield from self._arguments(index, orjson.dumps(given).decode())
+                    yield from self._arguments(index, written(given))
             case _:
                 # A server tool's block, or one of tomorrow: the client of this very format sees it, no other could.
                 yield Raw({})
