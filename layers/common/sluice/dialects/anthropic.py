@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 
 from sluice.dialects._base import Route
+from sluice.dialects._bodies import read, written
 from sluice.dialects._checks import boolean, integer, json_object, mapping, model_name
 from sluice.errors import BadRequest, SluiceError
 from sluice.types import (
@@ -449,12 +450,12 @@ class AnthropicEncoder:
 
     def relay(self, frame: Frame) -> Iterable[Frame]:
         self._relayed = True
-        kind = frame.event or orjson.loads(frame.data).get("type", "")
+        kind = frame.event or read(frame.data).get("type", "")
         if kind == "message_stop":
             self._last = frame
             return ()
         if kind == "message_start" and self._alias:
-            told = orjson.loads(frame.data)
+            told = read(frame.data)
             told["message"]["model"] = self._alias
             return (_frame(told),)
         return (frame if frame.event else Frame(frame.data, kind),)
@@ -485,7 +486,7 @@ class AnthropicEncoder:
     def whole(self, frame: Frame) -> bytes:
         if not self._alias:
             return frame.data.encode()
-        return orjson.dumps({**orjson.loads(frame.data), "model": self._alias})
+        return written({**read(frame.data), "model": self._alias})
 
     def completion(self, completion: Completion) -> bytes:
         choice = completion.choices.get(0, Choice())

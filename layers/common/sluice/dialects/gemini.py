@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from sluice.dialects._base import Route
+from sluice.dialects._bodies import read, written
 from sluice.dialects._checks import integer, json_object
 from sluice.errors import BadRequest, SluiceError
 from sluice.types import (
@@ -563,7 +564,7 @@ class GeminiEncoder:
     def whole(self, frame: Frame) -> bytes:
         if not self._alias:
             return frame.data.encode()
-        return orjson.dumps({**orjson.loads(frame.data), "modelVersion": self._alias})
+        return written({**read(frame.data), "modelVersion": self._alias})
 
     def completion(self, completion: Completion) -> bytes:
         candidates = [self._candidate(index, choice) for index, choice in sorted(completion.choices.items())]
