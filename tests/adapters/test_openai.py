@@ -103,7 +103,9 @@ def test_a_frame_that_is_no_json_object_is_a_server_error(data: str) -> None:
 
 def test_half_a_surrogate_pair_is_read() -> None:
     frame = Frame('{"choices":[{"index":0,"delta":{"content":"\\ud83d"}}]}')
-    assert Text("\ud83d", 0) in list(adapters.load("openai").adapter(0).feed(frame))
+    last = Frame('{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}')
+    adapter = adapters.load("openai").adapter(0)
+    assert [*adapter.feed(frame), *adapter.feed(last)][1:] == [Text("\ufffd", 0), Finish("stop")]
 
 
 def test_retry_after_as_a_date_counts_from_the_answers_own_clock() -> None:

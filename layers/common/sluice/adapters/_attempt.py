@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from sluice.adapters._halves import Halves
 from sluice.errors import ErrorKind, ProviderError, Unreadable
 from sluice.types import Channel, ChatRequest, Event, Frame, UpstreamRequest
 
@@ -39,6 +40,7 @@ class Attempt(ABC):
 
     def __init__(self) -> None:
         self.done = False
+        self._halves = Halves()
 
     @abstractmethod
     def request(self, chat: ChatRequest, channel: Channel) -> UpstreamRequest: ...
@@ -59,11 +61,15 @@ class Attempt(ABC):
     def feed(self, frame: Frame) -> Iterable[Event]:
         """Raises Unreadable, a ProviderError of kind "server", on a frame whose values have other types than they should."""
         try:
-            yield from self.events(frame)
+            yield from self._halves.joined(self.events(frame))
         except MISREAD as error:
             raise Unreadable from error
 
     def finish(self) -> Iterable[Event]:
+        return [*self._halves.joined(self.ending()), *self._halves.rest()]
+
+    def ending(self) -> Iterable[Event]:
+        """What `finish` gives."""
         if not self.complete:
             raise ProviderError("network", "the stream ended before the answer did")
         return ()

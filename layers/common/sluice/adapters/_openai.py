@@ -16,6 +16,7 @@ import orjson
 
 from sluice.adapters._attempt import BY_STATUS, Attempt, loads, named, parse, shaped
 from sluice.adapters._base import Adapter, CallAdapter
+from sluice.adapters._halves import written
 from sluice.adapters._openai_calls import (
     EMBEDDINGS_AS_NUMBERS,
     ENDPOINTS,
@@ -190,7 +191,7 @@ class OpenAIAdapter(Attempt):
         if usage := self.counted(chunk):
             yield usage
 
-    def finish(self) -> Iterable[Event]:
+    def ending(self) -> Iterable[Event]:
         """Some providers never say why they stopped: what they ended in good order has its reason made up for it."""
         if not (self.done or self._whole) and (self._open or not self._finished):
             raise ProviderError("network", "the stream ended before the answer did")
@@ -404,7 +405,7 @@ def _text(content: Any) -> str:
 def _arguments(function: Mapping[str, Any]) -> str:
     """The arguments as JSON text, which some providers send as the object itself."""
     told = function.get("arguments") or function.get("input") or ""
-    return told if isinstance(told, str) else orjson.dumps(told).decode()
+    return told if isinstance(told, str) else written(told)
 
 
 def _error_fields(body: Any) -> Mapping[str, Any]:
@@ -418,7 +419,7 @@ def _error_fields(body: Any) -> Mapping[str, Any]:
 
 def _sentence(fields: Mapping[str, Any]) -> str:
     told = fields.get("message") or fields.get("detail") or ""
-    return told if isinstance(told, str) else orjson.dumps(told).decode()
+    return told if isinstance(told, str) else written(told)
 
 
 def _phrase(message: str, phrases: Mapping[str, ErrorKind]) -> ErrorKind | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ import orjson
 from sluice.adapters import _native as native
 from sluice.adapters._attempt import BY_STATUS, Attempt, loads, named, parse, shaped
 from sluice.adapters._base import Adapter
+from sluice.adapters._halves import written
 from sluice.adapters._outgoing import IRREPLACEABLE
 from sluice.errors import ErrorKind, ProviderError
 from sluice.types import (
@@ -57,10 +59,15 @@ _BY_TYPE: Mapping[str, ErrorKind] = {
 }
 _BY_STATUS: Mapping[int, ErrorKind] = {**BY_STATUS, 409: "server"}
 # An `invalid_request_error` has no code: its words are all there is.
+_BY_BEGINNING: Mapping[str, ErrorKind] = {
+    "your credit balance is too low": "quota",
+    "you have reached your specified": "quota",
+    "this organization has been disabled": "auth",
+}
+"""Sentences about the channel. Only at the beginning: further on a sentence may quote the client, who marks no channel."""
 _BY_WORDS: Mapping[str, ErrorKind] = {
     "prompt is too long": "context_length",
     "exceed context limit": "context_length",
-    "credit balance is too low": "quota",
     "content filtering policy": "content_filter",
 }
 _FINISHES: Mapping[str, str] = {
@@ -181,7 +188,7 @@ class AnthropicAdapter(Attempt):
                 self._without_arguments.add(index)
                 yield ToolCall(call, str(block.get("id") or ""), str(block.get("name") or ""))
                 if given := block.get("input"):
-                    yield from self._arguments(index, orjson.dumps(given).decode())
+                    yield from self._arguments(index, written(given))
             case _:
                 # A server tool's block, or one of tomorrow: the client of this very format sees it, no other could.
                 yield Raw({})
@@ -588,5 +595,11 @@ def _told(detail: Any, status: int) -> ProviderError:
     kind_name, message = str(fields.get("type") or ""), str(fields.get("message") or "")
     kind = _BY_CODE.get(code) or _BY_TYPE.get(kind_name) or _BY_STATUS.get(status)
     if kind is None and (kind_name == "invalid_request_error" or 400 <= status < 500):
-        kind = next((kind for words, kind in _BY_WORDS.items() if words in message.lower()), "invalid_request")
+        kind = _by_sentence(message.lower())
     return ProviderError(kind or "server", message, status=status, code=code or kind_name)
+
+
+def _by_sentence(message: str) -> ErrorKind:
+    begun = (kind for words, kind in _BY_BEGINNING.items() if message.startswith(words))
+    held = (kind for words, kind in _BY_WORDS.items() if words in message)
+    return next(chain(begun, held), "invalid_request")

@@ -23,6 +23,7 @@ import orjson
 from sluice.adapters import _native as native
 from sluice.adapters._attempt import Attempt, by_status, loads, parse, shaped
 from sluice.adapters._base import Adapter
+from sluice.adapters._halves import written
 from sluice.adapters._sigv4 import Credentials, signed
 from sluice.errors import ErrorKind, ProviderError
 from sluice.types import (
@@ -244,7 +245,7 @@ class BedrockAdapter(Attempt):
             if content.get("text"):
                 yield Text(str(content["text"]))
             if use := content.get("toolUse"):
-                yield self._call(block, use, orjson.dumps(use.get("input") or {}).decode())
+                yield self._call(block, use, written(use.get("input") or {}))
             if thought := content.get("reasoningContent"):
                 yield from _reasoning({**thought, **(thought.get("reasoningText") or {})})
         yield self._stop(told)

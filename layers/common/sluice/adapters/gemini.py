@@ -18,6 +18,7 @@ import orjson
 from sluice.adapters import _native as native
 from sluice.adapters._attempt import Attempt, by_status, named, parse, parsed, readable, shaped
 from sluice.adapters._base import Adapter, CallAdapter
+from sluice.adapters._halves import written
 from sluice.errors import ErrorKind, ProviderError
 from sluice.types import (
     CallRequest,
@@ -250,7 +251,7 @@ class GeminiAdapter(Attempt):
             index=position,
             id=str(call.get("id") or f"call_{made}"),
             name=str(call.get("name") or ""),
-            arguments=orjson.dumps(call.get("args") or {}).decode(),
+            arguments=written(call.get("args") or {}),
             choice=index,
             signature=signature,
         )

@@ -43,8 +43,8 @@ class MiniMaxAdapter(OpenAIAdapter):
         for event in super().events(frame):
             yield from self._untagged(event)
 
-    def finish(self) -> Iterable[Event]:
-        for event in super().finish():
+    def ending(self) -> Iterable[Event]:
+        for event in super().ending():
             yield from self._untagged(event)
 
     def _untagged(self, event: Event) -> Iterator[Event]:

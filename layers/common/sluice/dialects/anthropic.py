@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 
 from sluice.dialects._base import Route
+from sluice.dialects._bodies import read, written
 from sluice.dialects._checks import NUMBER, STRING, Shape, boolean, integer, json_object, mapping, model_name, shaped
 from sluice.dialects._pictures import addresses, as_text, from_text, inline
 from sluice.dialects._words import Says
@@ -512,12 +513,12 @@ class AnthropicEncoder:
 
     def relay(self, frame: Frame) -> Iterable[Frame]:
         self._relayed = True
-        kind = frame.event or orjson.loads(frame.data).get("type", "")
+        kind = frame.event or read(frame.data).get("type", "")
         if kind == "message_stop":
             self._last = frame
             return ()
         if kind == "message_start" and self._alias:
-            told = orjson.loads(frame.data)
+            told = read(frame.data)
             told["message"]["model"] = self._alias
             return (_frame(told),)
         return (frame if frame.event else Frame(frame.data, kind),)
@@ -548,7 +549,7 @@ class AnthropicEncoder:
     def whole(self, frame: Frame) -> bytes:
         if not self._alias:
             return frame.data.encode()
-        return orjson.dumps({**orjson.loads(frame.data), "model": self._alias})
+        return written({**read(frame.data), "model": self._alias})
 
     def completion(self, completion: Completion) -> bytes:
         choice = completion.choices.get(0, Choice())

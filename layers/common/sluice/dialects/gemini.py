@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from sluice.dialects._base import Route
+from sluice.dialects._bodies import read, written
 from sluice.dialects._checks import BOOLEAN, NUMBER, STRING, WHOLE, Shape, integer, json_object, shaped
 from sluice.dialects._pictures import addresses, inline
 from sluice.dialects._words import Says
@@ -606,7 +607,7 @@ class GeminiEncoder:
     def whole(self, frame: Frame) -> bytes:
         if not self._alias:
             return frame.data.encode()
-        return orjson.dumps({**orjson.loads(frame.data), "modelVersion": self._alias})
+        return written({**read(frame.data), "modelVersion": self._alias})
 
     def completion(self, completion: Completion) -> bytes:
         candidates = [self._candidate(index, choice) for index, choice in sorted(completion.choices.items())]

@@ -6,7 +6,6 @@ provider could mean otherwise; every other field is the provider's to judge and 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import orjson
 
 from sluice.dialects._base import Route
+from sluice.dialects._bodies import read, written
 from sluice.dialects._checks import (
     BOOLEAN,
     NUMBER,
@@ -99,7 +99,7 @@ class OpenAIDialect:
         Route("GET", "/v1/models/{model:path}", "model"),
     )
 
-    shows: tuple[str, ...] = ("openai-processing-ms", "openai-version", "openai-model", "x-ratelimit-*")
+    shows: tuple[str, ...] = ("openai-processing-ms", "openai-version", "x-ratelimit-*")
 
     def claims(self, headers: Mapping[str, str]) -> bool:
         return False
@@ -177,7 +177,7 @@ class OpenAIEncoder:
             bare = frame.data if self._chat.include_usage else frame.data.replace(_NO_USAGE, "")
             if '"usage"' not in bare.replace(_NO_USAGE, ""):
                 return (frame if bare is frame.data else Frame(bare, frame.event),)
-        return self._restated(_read(frame.data), frame)
+        return self._restated(read(frame.data), frame)
 
     def encode(self, event: Event) -> Iterable[Frame]:
         match event:
@@ -200,7 +200,7 @@ class OpenAIEncoder:
     def whole(self, frame: Frame) -> bytes:
         if not self._alias:
             return frame.data.encode()
-        return _written({**_read(frame.data), "model": self._alias})
+        return written({**read(frame.data), "model": self._alias})
 
     def completion(self, completion: Completion) -> bytes:
         head = {**self._head, "object": "chat.completion"}
@@ -356,20 +356,4 @@ def _model(model: Model) -> dict[str, Any]:
 
 
 def _frame(value: Mapping[str, Any]) -> Frame:
-    return Frame(_written(value).decode())
-
-
-def _read(data: str) -> dict[str, Any]:
-    """A provider's JSON. Half a surrogate pair, which orjson refuses both ways, is wrong and common."""
-    try:
-        value: dict[str, Any] = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        value = json.loads(data)
-    return value
-
-
-def _written(value: Mapping[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(value)
-    except TypeError:
-        return json.dumps(value).encode()
+    return Frame(written(value).decode())

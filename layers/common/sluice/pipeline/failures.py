@@ -22,14 +22,13 @@ _EXHAUSTED: Mapping[str, tuple[int, str]] = {
 
 
 def client_fault(error: ProviderError) -> SluiceError:
-    """The provider's own sentence: the request is at fault, and only its words say how."""
+    """The request is at fault, and only the provider's words say how: all of them in the client's own format, or its sentence."""
     code = {"context_length": "context_length_exceeded", "content_filter": "content_filter"}.get(error.kind)
-    message = error.message or "The provider refused the request as invalid."
-    fault = BadRequest(message, param=error.param, code=code or error.code or "invalid_request")
+    message = passing.nameless(error.message) or "The provider refused the request as invalid."
+    param = error.param and passing.nameless(error.param)
+    fault = BadRequest(message, param=param, code=code or error.code or "invalid_request")
     fault.is_quoted = code is None and bool(error.code)
-    if error.native:
-        fault.native, fault.headers = (error.status or fault.status, error.body), error.headers
-    return fault
+    return _as_said(fault, [error])
 
 
 def broken(error: ProviderError) -> SluiceError:
