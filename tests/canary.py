@@ -10,7 +10,7 @@ import base64
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,12 @@ class Canary:
 
     def __init__(self) -> None:
         self._heard: list[tuple[str, str]] = []
-        self._forbidden: set[str] = set()
-        self._looked_at = 0
+        self._always: set[str] = set()
+        """What modules and fixtures of a session forbade."""
+        self._forbidden = self._always
+        self._before: tuple[set[str], list[tuple[str, str]]] = set(), []
+        """What the test before forbade and heard: a task of its may speak late, and a word be forbidden late. Everybody's words
+        against everybody's lines would take hours."""
 
     def forbid(self, text: str) -> None:
         if len(text) >= _SHORTEST and len(set(text)) > 5 and not KEY_SHAPE.fullmatch(text):
@@ -64,16 +68,29 @@ class Canary:
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
             self.hear(path.name, line)
 
-    def leaks(self, since: int = 0) -> list[str]:
-        heard = self._heard[since:]
-        everything = "\n".join(line for _, line in heard)
-        found = {word for word in self._forbidden if word in everything} | set(KEY_SHAPE.findall(everything))
-        return [f"{where}: {word!r} is in {line}" for where, line in heard for word in found if word in line]
+    def leaks(self) -> list[str]:
+        words, lines = self._before
+        late = _found(self._forbidden - words, lines)
+        everything = "\n".join(line for _, line in self._heard)
+        keys = set(KEY_SHAPE.findall(everything))
+        return [*late, *_found(self._always | self._forbidden | words | keys, self._heard)]
 
     def new_leaks(self) -> list[str]:
-        """The leaks of what was heard since this was asked last."""
-        since, self._looked_at = self._looked_at, len(self._heard)
-        return self.leaks(since)
+        """The leaks of what was heard since this was asked last, which is then forgotten."""
+        found = self.leaks()
+        self._before = self._forbidden, self._heard
+        self._heard, self._forbidden = [], self._always
+        return found
+
+    def begin(self) -> None:
+        """A test begins: what is forbidden from here on is its own."""
+        self._forbidden = set()
+
+
+def _found(words: Iterable[str], lines: list[tuple[str, str]]) -> list[str]:
+    everything = "\n".join(line for _, line in lines)
+    found = [word for word in words if word in everything] if everything else []
+    return [f"{where}: {word!r} is in {line}" for where, line in lines for word in found if word in line]
 
 
 def _ends(text: str) -> tuple[str, ...]:
@@ -119,13 +136,14 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def canary() -> Iterator[Canary]:
-    """Everything once more at the end: what was heard before its words were forbidden, and what no test waited for."""
+    """At the end, what no test waited for."""
     yield CANARY
     _fail_for(CANARY.leaks())
 
 
 @pytest.fixture(autouse=True)
 def _no_line_leaks(canary: Canary) -> Iterator[None]:
+    canary.begin()
     yield
     _fail_for(canary.new_leaks())
 
