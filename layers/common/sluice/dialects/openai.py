@@ -6,6 +6,7 @@ provider could mean otherwise; every other field is the provider's to judge and 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -168,6 +169,7 @@ class OpenAIEncoder:
         self._usage: Any = None
         self._last: Frame | None = None
         self._opened: set[int] = set()
+        self._listed: Counter[tuple[int, str]] = Counter()
 
     def relay(self, frame: Frame) -> Iterable[Frame]:
         if frame.data.startswith("[DONE]"):
@@ -186,7 +188,7 @@ class OpenAIEncoder:
             case Finish(reason, choice):
                 return (self._chunk(choice, {}, reason),)
             case _:
-                return (self._chunk(event.choice, _delta(event)),)
+                return (self._chunk(event.choice, self._numbered(event.choice, _delta(event))),)
 
     def end(self, usage: Usage | None) -> Iterable[Frame]:
         if not self._chat.include_usage:
@@ -226,6 +228,17 @@ class OpenAIEncoder:
             del chunk["usage"]
             changed = True
         return (_frame(chunk) if changed else frame,)
+
+    def _numbered(self, choice: int, delta: dict[str, Any]) -> dict[str, Any]:
+        """Objects in a list of a delta under their `index` in the whole of it: OpenAI's client gathers lists by that, or fails."""
+        for name, told in delta.items():
+            if isinstance(told, list) and any(isinstance(one, dict) and "index" not in one for one in told):
+                first = self._listed[choice, name]
+                self._listed[choice, name] += len(told)
+                delta[name] = [
+                    {"index": place, **one} if isinstance(one, dict) else one for place, one in enumerate(told, first)
+                ]
+        return delta
 
     def _chunk(self, index: int, delta: dict[str, Any], reason: str | None = None) -> Frame:
         if index not in self._opened:
